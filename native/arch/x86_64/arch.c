@@ -1,0 +1,122 @@
+/* arch.c - the x86-64 port's C half: probe, step table, context surgery. */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <string.h>
+#include <ucontext.h>
+#include "../arch.h"
+
+_Static_assert(offsetof(struct xmc_frame, entry) == 64, "loops.S: F_ENTRY");
+_Static_assert(offsetof(struct xmc_frame, published) == 72, "loops.S: F_PUBLISHED");
+_Static_assert(offsetof(struct xmc_frame, announced) == 80, "loops.S: F_ANNOUNCED");
+_Static_assert(offsetof(struct xmc_frame, expect) == 88, "loops.S: F_EXPECT");
+_Static_assert(offsetof(struct xmc_frame, seen) == 96, "loops.S: F_SEEN");
+_Static_assert(offsetof(struct xmc_frame, done) == 104, "loops.S: F_DONE");
+_Static_assert(offsetof(struct xmc_frame, begun) == 112, "loops.S: F_BEGUN");
+_Static_assert(offsetof(struct xmc_frame, value) == 120, "loops.S: F_VALUE");
+_Static_assert(offsetof(struct xmc_frame, left) == 128, "loops.S: F_LEFT");
+_Static_assert(offsetof(struct xmc_frame, poison) == 136, "loops.S: F_POISON");
+_Static_assert(offsetof(struct xmc_frame, head) == 144, "loops.S: F_HEAD");
+_Static_assert(offsetof(struct xmc_frame, tail) == 152, "loops.S: F_TAIL");
+_Static_assert(offsetof(struct xmc_frame, looked) == 160, "loops.S: F_LOOKED");
+_Static_assert(offsetof(struct xmc_frame, outer) == 168, "loops.S: F_OUTER");
+_Static_assert(offsetof(struct xmc_frame, clobbered) == 176, "loops.S: F_CLOBBERED");
+_Static_assert(offsetof(struct xmc_frame, active) == 184, "loops.S: F_ACTIVE");
+_Static_assert(offsetof(struct xmc_frame, before) == 192, "loops.S: F_BEFORE");
+_Static_assert(offsetof(struct xmc_frame, on_change) == 256, "loops.S: F_ON_CHANGE");
+_Static_assert(offsetof(struct xmc_frame, always) == 320, "loops.S: F_ALWAYS");
+
+const uint8_t xmc_arch_trap[4] = { 0xcc };
+const uint32_t xmc_arch_trap_len = 1;
+const uint32_t xmc_arch_trap_advance = 1;
+
+void xmc_arch_loop_recover(void);
+void xmc_arch_step_lfence(void);
+void xmc_arch_step_mfence(void);
+void xmc_arch_step_lock(void);
+void xmc_arch_step_syscall(void);
+void xmc_arch_step_cpuid(void);
+void xmc_arch_step_serialize(void);
+void xmc_arch_step_iret(void);
+void xmc_arch_step_flush_head(void);
+void xmc_arch_step_flush_tail(void);
+
+static const xmc_code exec_steps[XMC_EXEC_OPS] = {
+	[XMC_EXEC_LFENCE] = xmc_arch_step_lfence,
+	[XMC_EXEC_MFENCE] = xmc_arch_step_mfence,
+	[XMC_EXEC_LOCK] = xmc_arch_step_lock,
+	[XMC_EXEC_SYSCALL] = xmc_arch_step_syscall,
+	[XMC_EXEC_CPUID] = xmc_arch_step_cpuid,
+	[XMC_EXEC_SERIALIZE] = xmc_arch_step_serialize,
+	[XMC_EXEC_IRET] = xmc_arch_step_iret,
+	[XMC_EXEC_FLUSH_HEAD] = xmc_arch_step_flush_head,
+	[XMC_EXEC_FLUSH_TAIL] = xmc_arch_step_flush_tail,
+};
+
+static int has_serialize(void)
+{
+	uint32_t a, b, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 14 & 1);
+}
+
+xmc_code xmc_arch_exec_step(uint32_t op)
+{
+	if (op >= XMC_EXEC_OPS || (op == XMC_EXEC_SERIALIZE && !has_serialize()))
+		return NULL;
+	return exec_steps[op];
+}
+
+void xmc_arch_probe(struct xmc_probe *probe)
+{
+	uint32_t a, b, c, d;
+
+	strcpy(probe->isa, "x86_64");
+	__cpuid(0, a, b, c, d);
+	memcpy(probe->vendor, &b, 4);
+	memcpy(probe->vendor + 4, &d, 4);
+	memcpy(probe->vendor + 8, &c, 4);
+	if (!strcmp(probe->vendor, "AuthenticAMD") || !strcmp(probe->vendor, "HygonGenuine"))
+		probe->features |= XMC_FEATURE_MFENCE_SERIALIZES;
+	__cpuid(1, a, b, c, d);
+	probe->line_bytes = (b >> 8 & 0xff) * 8;
+	probe->features |= (c >> 13 & 1) ? XMC_FEATURE_CX16 : 0;
+	probe->features |= (c >> 28 & 1) ? XMC_FEATURE_AVX : 0;
+	probe->features |= (c >> 31 & 1) ? XMC_FEATURE_HYPERVISOR : 0;
+	if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
+		probe->features |= (b >> 23 & 1) ? XMC_FEATURE_CLFLUSHOPT : 0;
+	if (has_serialize())
+		probe->features |= XMC_FEATURE_SERIALIZE;
+	if (__get_cpuid_count(7, 1, &a, &b, &c, &d))
+		probe->features |= (a >> 17 & 1) ? XMC_FEATURE_FRED : 0;
+	if (__get_cpuid(0x80000008, &a, &b, &c, &d))
+		probe->features |= (b >> 3 & 1) ? XMC_FEATURE_INVLPGB : 0;
+	for (uint32_t op = 0; op < XMC_EXEC_OPS; op++)
+		probe->exec_ops |= xmc_arch_exec_step(op) ? 1u << op : 0;
+	probe->step_ops = (1u << XMC_STEP_OPS) - 1;
+}
+
+/* Flags that torn code may have set and that no compiled code survives: TF, DF, NT, AC. */
+#define FLAGS_DENIED (0x100ull | 0x400 | 0x4000 | 0x40000)
+
+void xmc_arch_recover(void *context, struct xmc_frame *frame)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+
+	regs[REG_RIP] = (greg_t)(uintptr_t)xmc_arch_loop_recover;
+	regs[REG_RSP] = (greg_t)(uintptr_t)frame;
+	regs[REG_EFL] &= ~(greg_t)FLAGS_DENIED;
+}
+
+uint64_t xmc_arch_pc(const void *context)
+{
+	return (uint64_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+}
+
+uint64_t xmc_arch_end_batch(void *context)
+{
+	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	uint64_t left = (uint64_t)regs[REG_RBX];
+
+	regs[REG_RBX] = 1;
+	return left;
+}

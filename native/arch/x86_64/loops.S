@@ -1,0 +1,249 @@
+/*
+ * loops.S - the executor's loops and steps for x86-64. See arch.h for what each loop is.
+ *
+ * Offsets into struct xmc_frame, asserted in arch.c. While a loop runs, rsp is the frame.
+ */
+	.set	F_ENTRY, 64
+	.set	F_PUBLISHED, 72
+	.set	F_ANNOUNCED, 80
+	.set	F_EXPECT, 88
+	.set	F_SEEN, 96
+	.set	F_DONE, 104
+	.set	F_BEGUN, 112
+	.set	F_VALUE, 120
+	.set	F_LEFT, 128
+	.set	F_POISON, 136
+	.set	F_HEAD, 144
+	.set	F_TAIL, 152
+	.set	F_LOOKED, 160
+	.set	F_OUTER, 168
+	.set	F_CLOBBERED, 176
+	.set	F_ACTIVE, 184
+	.set	F_BEFORE, 192
+	.set	F_ON_CHANGE, 256
+	.set	F_ALWAYS, 320
+
+	.text
+
+/* Enter a loop: save what the caller owns, move the stack into the frame, poison the registers. */
+	.macro	enter
+	push	%rbx
+	push	%rbp
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	mov	%rsp, F_OUTER(%rdi)
+	mov	%rdi, %rsp
+	mov	F_LEFT(%rsp), %rbx
+	mov	F_EXPECT(%rsp), %rbp
+	mov	F_POISON(%rsp), %rcx
+	mov	%rcx, %rdx
+	mov	%rcx, %rsi
+	mov	%rcx, %rdi
+	mov	%rcx, %r8
+	mov	%rcx, %r9
+	mov	%rcx, %r10
+	mov	%rcx, %r11
+	mov	%rcx, %r12
+	mov	%rcx, %r13
+	mov	%rcx, %r14
+	mov	%rcx, %r15
+	movq	$1, F_ACTIVE(%rsp)
+	.endm
+
+/* Call every routine of the list at frame offset \list, which lies in r12 while it is walked; r12 is poisoned after. */
+	.macro	walk list
+	lea	\list(%rsp), %r12
+8:	mov	(%r12), %rax
+	test	%rax, %rax
+	jz	9f
+	call	*%rax
+	add	$8, %r12
+	jmp	8b
+9:	mov	F_POISON(%rsp), %r12
+	.endm
+
+/* The zero in rax tells a region that set no value from one that did. rdx takes begun, a number, never an address. */
+	.macro	window_tail again
+	xor	%eax, %eax
+	call	*F_ENTRY(%rsp)
+	mov	F_ANNOUNCED(%rsp), %rdx
+	mov	(%rdx), %rdx
+	cmp	F_DONE(%rsp), %rdx
+	jne	loop_news
+	cmp	F_SEEN(%rsp), %rdx
+	jne	loop_news
+	cmp	%rbp, %rax
+	jne	loop_news
+	dec	%rbx
+	jnz	\again
+	jmp	loop_leave
+	.endm
+
+/* Load done. A plain load is a load-acquire on x86; what it does not order is the fetch of the code that is called. */
+	.macro	load_done
+	mov	F_PUBLISHED(%rsp), %rax
+	mov	(%rax), %rax
+	mov	%rax, F_DONE(%rsp)
+	.endm
+
+	.globl	xmc_arch_loop_value
+	.hidden	xmc_arch_loop_value
+	.type	xmc_arch_loop_value, @function
+xmc_arch_loop_value:
+	enter
+	.p2align 6
+1:	xor	%eax, %eax
+	call	*F_ENTRY(%rsp)
+	cmp	%rbp, %rax
+	jne	loop_leave
+	dec	%rbx
+	jnz	1b
+	jmp	loop_leave
+	.size	xmc_arch_loop_value, . - xmc_arch_loop_value
+
+	.globl	xmc_arch_loop_value_steps
+	.hidden	xmc_arch_loop_value_steps
+	.type	xmc_arch_loop_value_steps, @function
+xmc_arch_loop_value_steps:
+	enter
+	.p2align 6
+1:	walk	F_BEFORE
+	xor	%eax, %eax
+	call	*F_ENTRY(%rsp)
+	cmp	%rbp, %rax
+	jne	loop_leave
+	dec	%rbx
+	jnz	1b
+	jmp	loop_leave
+	.size	xmc_arch_loop_value_steps, . - xmc_arch_loop_value_steps
+
+	.globl	xmc_arch_loop_window
+	.hidden	xmc_arch_loop_window
+	.type	xmc_arch_loop_window, @function
+xmc_arch_loop_window:
+	enter
+	.p2align 6
+1:	load_done
+	window_tail 1b
+	.size	xmc_arch_loop_window, . - xmc_arch_loop_window
+
+	.globl	xmc_arch_loop_window_steps
+	.hidden	xmc_arch_loop_window_steps
+	.type	xmc_arch_loop_window_steps, @function
+xmc_arch_loop_window_steps:
+	enter
+	.p2align 6
+1:	walk	F_BEFORE
+	load_done
+	cmp	F_LOOKED(%rsp), %rax
+	je	2f
+	mov	%rax, F_LOOKED(%rsp)
+	walk	F_ON_CHANGE
+2:	walk	F_ALWAYS
+	window_tail 1b
+	.size	xmc_arch_loop_window_steps, . - xmc_arch_loop_window_steps
+
+/* The common way out, and, for a context that a signal handler put here with rsp on the frame, the recovery point. */
+loop_news:
+	mov	%rdx, F_BEGUN(%rsp)
+loop_leave:
+	.globl	xmc_arch_loop_recover
+	.hidden	xmc_arch_loop_recover
+xmc_arch_loop_recover:
+	movq	$0, F_ACTIVE(%rsp)
+	cld
+	mov	%rax, F_VALUE(%rsp)
+	mov	%rbx, F_LEFT(%rsp)
+	mov	F_POISON(%rsp), %rcx
+	xor	%rcx, %r12
+	xor	%rcx, %r13
+	xor	%rcx, %r14
+	xor	%rcx, %r15
+	xor	F_EXPECT(%rsp), %rbp
+	or	%r12, %rbp
+	or	%r13, %rbp
+	or	%r14, %rbp
+	or	%r15, %rbp
+	mov	%rbp, F_CLOBBERED(%rsp)
+	mov	F_OUTER(%rsp), %rsp
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbp
+	pop	%rbx
+	ret
+
+/*
+ * Executor steps. They may change rax, rcx, rdx and the flags; rcx and rdx are left poisoned, so that no region meets
+ * an accessible address. On entry the frame is 8 bytes above rsp.
+ */
+	.macro	step name
+	.globl	xmc_arch_step_\name
+	.hidden	xmc_arch_step_\name
+	.type	xmc_arch_step_\name, @function
+xmc_arch_step_\name:
+	.endm
+
+	step	lfence
+	lfence
+	ret
+
+	step	mfence
+	mfence
+	ret
+
+	step	lock
+	lock orq $0, -64(%rsp)
+	ret
+
+/* getppid: enters and leaves the kernel and does next to nothing there. The kernel returns rip in rcx, flags in r11. */
+	step	syscall
+	mov	$110, %eax
+	syscall
+	mov	8+F_POISON(%rsp), %rcx
+	mov	%rcx, %r11
+	ret
+
+	step	cpuid
+	push	%rbx
+	xor	%eax, %eax
+	xor	%ecx, %ecx
+	cpuid
+	pop	%rbx
+	mov	8+F_POISON(%rsp), %rcx
+	mov	%rcx, %rdx
+	ret
+
+	step	serialize
+	.byte	0x0f, 0x01, 0xe8
+	ret
+
+/* IRET to the next instruction, at the same privilege: the serializing instruction that does not trap to a hypervisor. */
+	step	iret
+	mov	%rsp, %rdx
+	mov	%ss, %eax
+	push	%rax
+	push	%rdx
+	pushfq
+	mov	%cs, %eax
+	push	%rax
+	lea	1f(%rip), %rax
+	push	%rax
+	iretq
+1:	mov	8+F_POISON(%rsp), %rdx
+	ret
+
+	step	flush_head
+	mov	8+F_HEAD(%rsp), %rax
+	clflush	(%rax)
+	ret
+
+	step	flush_tail
+	mov	8+F_TAIL(%rsp), %rax
+	clflush	(%rax)
+	ret
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,234 @@
+/*
+ * classify.c - what did the execution that ended the loop show? Runs on the executor's thread, off the common path:
+ * the loops leave only for news.
+ */
+#include "core.h"
+#include <string.h>
+
+#define CODE_CLOBBERED (-1)		/* a signature's code: the value was right, a register was not */
+
+struct verdict {
+	uint32_t outcome;
+	uint32_t phase;
+	uint64_t stale_by;		/* generations, where outcome is STALE */
+	int32_t signal;
+	int32_t code;
+	uint64_t value;
+	int64_t pc;
+};
+
+static uint32_t bucket(uint64_t n)
+{
+	return n ? 64 - (uint32_t)__builtin_clzll(n) : 0;
+}
+
+static bool is_wrong(uint32_t outcome)
+{
+	return outcome == XMC_TORN || outcome == XMC_STALE || outcome == XMC_FAULT || outcome == XMC_HANG;
+}
+
+static int image_returning(const struct xmc_plan *plan, uint64_t value)
+{
+	for (uint32_t i = 0; i < plan->n_images; i++)
+		if (!plan->images[i].traps && plan->images[i].value == value)
+			return (int)i;
+	return -1;
+}
+
+static int image_trapping(const struct xmc_plan *plan)
+{
+	for (uint32_t i = 0; i < plan->n_images; i++)
+		if (plan->images[i].traps)
+			return (int)i;
+	return -1;
+}
+
+/* The value that generation `g` yields; a trapping image yields none, and poison is a value that none returns. */
+static uint64_t value_of(const struct executor *ex, uint64_t g)
+{
+	const struct xmc_image *image = &ex->core->plan->images[g % ex->core->plan->n_images];
+
+	return image->traps ? ex->frame.poison : image->value;
+}
+
+/* The youngest generation up to `begun` whose image is `image`; UINT64_MAX where there was none yet. */
+static uint64_t generation_of(const struct xmc_plan *plan, uint32_t image, uint64_t begun)
+{
+	uint64_t back = (begun + plan->n_images - image) % plan->n_images;
+
+	return back <= begun ? begun - back : UINT64_MAX;
+}
+
+/* Place an execution that ran `image` (or, -1, none of them) in the window [done, begun] around it. */
+static void judge_window(const struct executor *ex, int image, uint32_t good, struct verdict *v)
+{
+	const struct xmc_frame *f = &ex->frame;
+	uint64_t g = image < 0 ? UINT64_MAX : generation_of(ex->core->plan, (uint32_t)image, f->begun);
+
+	v->phase = f->begun == f->done ? XMC_POST : XMC_CONCURRENT;
+	if (g == UINT64_MAX) {
+		v->outcome = XMC_TORN;
+	} else if (g < f->done) {
+		v->outcome = XMC_STALE;
+		v->stale_by = f->done - g;
+	} else if (good != XMC_NEW) {
+		v->outcome = good;
+	} else {
+		v->outcome = g == f->done && v->phase == XMC_CONCURRENT ? XMC_OLD : XMC_NEW;
+	}
+}
+
+/* Without a window, `new` is an execution whose image differs from that of the execution before. */
+static void judge_value(struct executor *ex, uint64_t value, struct verdict *v)
+{
+	bool known = image_returning(ex->core->plan, value) >= 0;
+
+	v->phase = XMC_CONCURRENT;
+	v->outcome = !known ? XMC_TORN : value == ex->frame.expect ? XMC_OLD : XMC_NEW;
+	if (known)
+		ex->frame.expect = value;
+}
+
+static bool trapped_at_head(const struct executor *ex)
+{
+	const struct core *core = ex->core;
+
+	return ex->frame.fault_signal == SIGTRAP &&
+	       ex->frame.fault_pc == core->region.text + core->plan->head + xmc_arch_trap_advance;
+}
+
+static void judge_trap(struct executor *ex, struct verdict *v)
+{
+	const struct xmc_plan *plan = ex->core->plan;
+	int image = image_trapping(plan);
+
+	v->outcome = XMC_TRAP;
+	if (!plan->window)
+		ex->frame.expect = ex->frame.poison;	/* whatever returns next differs from this execution */
+	else if (image >= 0)
+		judge_window(ex, image, XMC_TRAP, v);
+	else if (v->phase == XMC_POST)
+		v->outcome = XMC_STALE;			/* the protocol had said that the trap was gone */
+}
+
+static void judge_fault(struct executor *ex, struct verdict *v)
+{
+	struct xmc_frame *f = &ex->frame;
+
+	f->begun = atomic_load_explicit(&ex->core->shared.begun, memory_order_acquire);
+	v->phase = ex->core->plan->window && f->begun == f->done ? XMC_POST : XMC_CONCURRENT;
+	v->signal = f->fault_signal;
+	v->code = f->fault_code;
+	v->value = f->fault_address;
+	v->pc = (int64_t)(f->fault_pc - ex->core->region.text);
+	if (f->fault_signal == ex->core->watch_signal)
+		v->outcome = XMC_HANG;
+	else if (trapped_at_head(ex) && (ex->core->plan->trap_is_ours || image_trapping(ex->core->plan) >= 0))
+		judge_trap(ex, v);
+	else
+		v->outcome = XMC_FAULT;
+}
+
+static void judge_returned(struct executor *ex, struct verdict *v)
+{
+	struct xmc_frame *f = &ex->frame;
+
+	v->value = f->value;
+	if (ex->core->plan->window)
+		judge_window(ex, image_returning(ex->core->plan, f->value), XMC_NEW, v);
+	else
+		judge_value(ex, f->value, v);
+	if (f->clobbered) {
+		v->outcome = XMC_TORN;
+		v->code = CODE_CLOBBERED;
+	}
+}
+
+static void count_signature(struct xmc_executor_result *out, const struct verdict *v)
+{
+	struct xmc_signature *s = out->signatures, *end = s + XMC_SIGNATURES_MAX;
+
+	for (; s < end && s->count; s++)
+		if (s->value == v->value && s->pc == v->pc && s->signal == v->signal && s->code == v->code &&
+		    s->outcome == v->outcome && s->phase == v->phase) {
+			s->count++;
+			return;
+		}
+	if (s == end) {
+		out->signatures_lost++;
+		return;
+	}
+	*s = (struct xmc_signature){ .count = 1, .value = v->value, .pc = v->pc, .signal = v->signal,
+				     .code = v->code, .outcome = v->outcome, .phase = v->phase };
+}
+
+static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation)
+{
+	struct xmc_executor_result *out = ex->out;
+	struct xmc_event *e = &out->ring[out->events % XMC_EVENTS_MAX];
+	const uint8_t *head = (const uint8_t *)(uintptr_t)ex->core->region.text + ex->core->plan->head;
+
+	*e = (struct xmc_event){ .tsc = xmc_arch_ticks(), .done = ex->frame.done, .begun = ex->frame.begun,
+				 .value = v->value, .pc = v->pc, .signal = v->signal, .code = v->code,
+				 .outcome = v->outcome, .phase = v->phase, .provocation = provocation };
+	for (uint32_t i = 0; i < XMC_EVENT_BYTES; i++)
+		e->bytes[i] = ((const volatile uint8_t *)head)[i];	/* volatile: the writer changes them under us */
+	out->events++;
+	if (!out->first_event_ns)
+		out->first_event_ns = now_ns() - ex->core->start_ns;
+	if (ex->core->plan->until == XMC_UNTIL_FIRST_EVENT)
+		atomic_store_explicit(&ex->core->shared.stop, 1, memory_order_relaxed);
+}
+
+static void record_age(struct executor *ex, const struct verdict *v)
+{
+	uint64_t superseded = ex->frame.done - v->stale_by + 1, stamp;
+
+	ex->out->stale_generations[bucket(v->stale_by)]++;
+	if (v->stale_by >= XMC_STAMPS || atomic_load(&ex->core->shared.done) - superseded >= XMC_STAMPS)
+		return;			/* the stamp has been overwritten: the age in ticks is not known */
+	stamp = atomic_load_explicit(&ex->core->shared.stamps[superseded % XMC_STAMPS], memory_order_relaxed);
+	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
+}
+
+static void account(struct executor *ex, struct verdict *v, struct xmc_slice *slice, uint32_t provocation,
+		    uint32_t phase_over)
+{
+	if (phase_over != XMC_PHASES)
+		v->phase = phase_over;
+	slice->outcomes[v->phase][v->outcome]++;
+	if (!is_wrong(v->outcome))
+		return;
+	count_signature(ex->out, v);
+	record_event(ex, v, provocation);
+	if (v->outcome == XMC_STALE)
+		record_age(ex, v);
+}
+
+void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation)
+{
+	struct xmc_frame *f = &ex->frame;
+	bool window = ex->core->plan->window, resumed = ex->phase_resumed, faulted = f->fault_signal;
+	uint32_t usual = window ? XMC_NEW : XMC_OLD;
+	uint32_t usual_phase = resumed ? XMC_RESUMED : window ? XMC_POST : XMC_CONCURRENT;
+	uint64_t left = f->interior_left ? f->interior_left : f->left;
+	uint32_t phase_over = f->interior_left ? XMC_INTERIOR : resumed ? XMC_RESUMED : XMC_PHASES;
+	struct verdict v = { .outcome = usual };
+
+	/* A wrong execution may have changed the count: then claim no execution that cannot be proven. */
+	if (left > began_with || ((faulted || f->clobbered) && !left))
+		left = left ? began_with : 1;
+	slice->outcomes[usual_phase][usual] += began_with - left;
+	ex->phase_resumed = faulted;
+	if (!left)
+		return;
+	if (faulted)
+		judge_fault(ex, &v);
+	else if (f->left || f->clobbered)
+		judge_returned(ex, &v);
+	account(ex, &v, slice, provocation, phase_over);
+	if (window) {
+		f->seen = f->begun;
+		f->expect = value_of(ex, f->begun);
+	}
+}

@@ -1,0 +1,118 @@
+/* core.h - what the core's own files share. One run at a time, so there is one struct core. */
+#ifndef XMC_CORE_H
+#define XMC_CORE_H
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "arch/arch.h"
+
+#define XMC_REACH 0x80000000ull		/* how far a rel32 branch goes, and so half of the reservation */
+#define XMC_MAP_BYTES 0x20000ull	/* accessible, around the middle of the reservation */
+#define XMC_ALT_BYTES 0x10000ull	/* an alternate stack; holds the largest AVX-512 and AMX signal frame */
+#define XMC_STACK_BYTES 0x10000ull	/* what a region may use below its frame */
+#define XMC_STAMPS 64			/* publication times kept, a power of two */
+#define XMC_MICRO_MAX 160		/* of one image's compiled patch */
+
+/* A writer step with everything resolved that can be before the threads start. */
+struct micro {
+	uint32_t op;			/* enum xmc_step_op */
+	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command */
+	uint64_t address;		/* STORE, FLUSH: in the writer's mapping */
+	uint64_t value;			/* STORE: what; DELAY, AWAIT, DIE: how much */
+	uint32_t step;			/* index of the plan's step that it came from */
+};
+
+struct program {
+	uint32_t n;
+	struct micro micro[XMC_MICRO_MAX];
+};
+
+/* The code under test. `text` is the region's first byte as executors see it, `data` the same byte for the writer. */
+struct region {
+	uint8_t *reservation;
+	uint64_t reserved;
+	uint8_t *alias;			/* NULL where the writer uses the executors' mapping */
+	uint64_t text;
+	uint64_t data;
+};
+
+/*
+ * The two lines that writer and executors share. `done` and `begun` lie in one line: an executor reads both in every
+ * round and the writer writes both in every patch, so two lines would only move twice as often.
+ */
+struct shared {
+	_Alignas(128) _Atomic uint64_t done;	/* generations published as complete */
+	_Atomic uint64_t begun;			/* generations announced as begun */
+	_Alignas(128) _Atomic uint32_t stop;
+	_Atomic uint32_t slice;			/* index of the provocation that is on */
+	_Atomic uint32_t start;			/* 0 wait, 1 go */
+	_Alignas(128) _Atomic uint64_t stamps[XMC_STAMPS];	/* TSC at publication of generation g, at g mod 64 */
+};
+
+/* One executor. Its stack lies below its frame. Members that others read have a line of their own. */
+struct executor {
+	_Alignas(4096) uint8_t stack[XMC_STACK_BYTES];
+	_Alignas(128) struct xmc_frame frame;
+	uint8_t above[128];		/* a torn pop or two beyond the frame hits no one else's data */
+	struct core *core;
+	struct xmc_executor_result *out;
+	pthread_t thread;
+	uint32_t index;
+	uint32_t phase_resumed;		/* 1: the next execution is the first after a recovered signal */
+	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
+	_Atomic uint32_t ready;
+	_Atomic uint32_t gone;
+	_Alignas(128) _Atomic uint64_t kicks;		/* signals of the writer handled */
+};
+
+struct core {
+	const struct xmc_plan *plan;
+	struct xmc_result *result;
+	struct region region;
+	struct shared shared;
+	struct executor *executors;	/* n_executors of them, one mapping */
+	uint8_t *alt_stacks;		/* one each, side by side: the handler's stack address says whose it is */
+	struct program programs[XMC_IMAGES_MAX];	/* programs[i] takes the region from image i - 1 to image i */
+	struct program provoke[XMC_PROVOCATIONS_MAX];
+	pthread_t writer;
+	_Atomic uint32_t writer_gone;
+	uint64_t start_ns;
+	int kick_signal;		/* the writer's: proves that a handler was entered and left */
+	int watch_signal;		/* the watchdog's: recovers a hung executor */
+};
+
+/* region.c */
+int region_map(struct region *region, const struct xmc_plan *plan);
+void region_unmap(struct region *region);
+
+/* program.c: 0, -EINVAL or -ENOTSUP. */
+int program_compile(struct core *core);
+
+/* writer.c, executor.c: thread bodies. */
+void *writer_main(void *core);
+void *executor_main(void *executor);
+
+/* executor.c: fill the frame once the region is mapped. */
+int executor_prepare(struct executor *ex);
+
+/* classify.c: account for what ended a batch; called by the executor's own thread. */
+void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation);
+
+/* fault.c */
+int fault_install(struct core *core);
+void fault_remove(void);
+int fault_adopt_thread(struct executor *ex);
+void fault_release_thread(void);
+bool fault_contain_syscalls(const struct region *region);
+void fault_release_syscalls(void);
+
+/* run.c */
+uint64_t now_ns(void);
+int pin_self(int cpu);
+void thread_usage(uint64_t *cpu_ns, uint64_t *voluntary, uint64_t *forced);
+int current_cpu(void);
+int own_tid(void);
+#endif

@@ -1,0 +1,124 @@
+/* executor.c - the thread that executes the region: batches of a tight loop, and what ends them. */
+#include "core.h"
+
+#define BATCH_BARE 4096			/* executions between two looks at `stop`: some 10 us */
+#define BATCH_STEPS 256			/* the same where every execution also flushes or serializes */
+
+/* Put the code of `steps` that run `when` into `list`, NULL-terminated. */
+static int fill_list(xmc_code *list, const struct xmc_exec_step *steps, uint32_t n, uint32_t when)
+{
+	uint32_t used = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		xmc_code code = xmc_arch_exec_step(steps[i].op);
+
+		if (steps[i].when != when)
+			continue;
+		if (!code)
+			return -ENOTSUP;
+		if (used == XMC_FRAME_STEPS - 1)
+			return -EINVAL;
+		list[used++] = code;
+	}
+	list[used] = NULL;
+	return 0;
+}
+
+int executor_prepare(struct executor *ex)
+{
+	struct core *core = ex->core;
+	const struct xmc_plan *plan = core->plan;
+	struct xmc_frame *f = &ex->frame;
+	int rc;
+
+	/* A quarter into the desert: not canonical-adjacent, not null-adjacent, and recognizable in a register dump. */
+	f->poison = (uint64_t)(uintptr_t)core->region.reservation + XMC_REACH / 2 + 0x5a5a5a0;
+	for (uint32_t i = 0; i < XMC_FRAME_GUARDS; i++)
+		f->guards[i] = f->poison + 0x1000 + i * 16;
+	f->entry = core->region.text + plan->entry;
+	f->published = (uint64_t)(uintptr_t)&core->shared.done;
+	f->announced = (uint64_t)(uintptr_t)&core->shared.begun;
+	f->expect = plan->images[0].traps ? f->poison : plan->images[0].value;
+	f->head = core->region.text + plan->head;
+	f->tail = core->region.text + plan->patch + plan->patch_len - 1;
+	rc = fill_list(f->on_change, plan->exec_steps, plan->n_exec_steps, XMC_ON_CHANGE);
+	return rc ? rc : fill_list(f->always, plan->exec_steps, plan->n_exec_steps, XMC_ALWAYS);
+}
+
+/* The tightest loop that still runs every step there is. */
+static xmc_loop loop_for(const struct xmc_plan *plan, uint32_t provocation)
+{
+	bool before = plan->provocations[provocation].n_executor;
+
+	if (plan->window)
+		return before || plan->n_exec_steps ? xmc_arch_loop_window_steps : xmc_arch_loop_window;
+	return before ? xmc_arch_loop_value_steps : xmc_arch_loop_value;
+}
+
+static int change_provocation(struct executor *ex, uint32_t provocation)
+{
+	const struct xmc_provocation *p = &ex->core->plan->provocations[provocation];
+
+	return fill_list(ex->frame.before, p->executor, p->n_executor, XMC_ALWAYS);
+}
+
+static int execute_until_stopped(struct executor *ex)
+{
+	struct shared *shared = &ex->core->shared;
+	const struct xmc_plan *plan = ex->core->plan;
+	uint32_t provocation = XMC_PROVOCATIONS_MAX;
+	xmc_loop loop = NULL;
+	uint64_t batch = 0;
+	int rc = 0;
+
+	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed) && !rc) {
+		uint32_t on = atomic_load_explicit(&shared->slice, memory_order_relaxed);
+		uint64_t count;
+
+		if (on != provocation) {
+			provocation = on;
+			rc = change_provocation(ex, on);
+			loop = loop_for(plan, on);
+			batch = loop == xmc_arch_loop_value || loop == xmc_arch_loop_window ? BATCH_BARE : BATCH_STEPS;
+		}
+		count = ex->phase_resumed ? 1 : batch;
+		ex->frame.left = count;
+		ex->frame.fault_signal = 0;
+		ex->frame.interior_left = 0;
+		loop(&ex->frame);
+		classify_batch(ex, count, &ex->out->slices[on], on);
+		/* Release: whoever waits for progress may rely on these executions having happened. */
+		atomic_fetch_add_explicit(&ex->progress, 1, memory_order_release);
+	}
+	return rc;
+}
+
+void *executor_main(void *arg)
+{
+	struct executor *ex = arg;
+	struct core *core = ex->core;
+	struct xmc_executor_result *out = ex->out;
+
+	out->tid = own_tid();
+	out->error = pin_self(core->plan->executor_cpu[ex->index]);
+	if (!out->error)
+		out->error = fault_adopt_thread(ex);
+	out->cpu_first = current_cpu();
+	if (ex->index == 0)
+		core->result->syscalls_contained = fault_contain_syscalls(&core->region);
+	else
+		(void)fault_contain_syscalls(&core->region);
+	atomic_store_explicit(&ex->ready, 1, memory_order_release);
+	while (!atomic_load_explicit(&core->shared.start, memory_order_acquire) &&
+	       !atomic_load_explicit(&core->shared.stop, memory_order_relaxed))
+		xmc_arch_relax();
+	if (!out->error)
+		out->error = execute_until_stopped(ex);
+	if (out->error)
+		atomic_store(&core->shared.stop, 1);
+	out->cpu_last = current_cpu();
+	thread_usage(&out->cpu_ns, &out->switches_voluntary, &out->switches_forced);
+	fault_release_thread();
+	atomic_store_explicit(&ex->gone, 1, memory_order_release);
+	return NULL;
+}

@@ -1,0 +1,108 @@
+/* region.c - place the code under test in the middle of a desert: 4 GiB in which every wild branch faults. */
+#include "core.h"
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10u
+#endif
+
+/*
+ * Low on purpose: below every library and (position-independent) program, so that where the kernel can only allow, and
+ * not name, a range for system calls, "everything above the reservation" is that range (fault.c).
+ */
+#define LOW_HINT ((void *)0x1000000000ull)
+
+static uint8_t *reserve(uint64_t bytes)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint8_t *base = mmap(LOW_HINT, bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (base != MAP_FAILED && base != LOW_HINT) {	/* a kernel that does not know the flag took it as a hint */
+		munmap(base, bytes);
+		base = MAP_FAILED;
+	}
+	return base != MAP_FAILED ? base : mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
+}
+
+static int map_same(uint8_t *middle)
+{
+	const int prot = PROT_READ | PROT_WRITE | PROT_EXEC;
+	void *p = mmap(middle, XMC_MAP_BYTES, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+static int memory_file(void)
+{
+	int fd = memfd_create("stress-region", MFD_CLOEXEC | MFD_EXEC);
+
+	if (fd < 0 && errno == EINVAL)		/* before Linux 6.3 there is no MFD_EXEC, and no need of it */
+		fd = memfd_create("stress-region", MFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int map_alias(uint8_t *middle, uint8_t **alias)
+{
+	int fd = memory_file(), rc = 0;
+	void *text, *data;
+
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, XMC_MAP_BYTES) < 0) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	text = mmap(middle, XMC_MAP_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
+	data = text == MAP_FAILED ? MAP_FAILED : mmap(NULL, XMC_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (data == MAP_FAILED)
+		rc = -errno;
+	else
+		*alias = data;
+	close(fd);
+	return rc;
+}
+
+/* Breakpoints everywhere, then pads, then image 0. */
+static void fill(uint8_t *mapping, uint8_t *first, const struct xmc_plan *plan)
+{
+	for (uint64_t i = 0; i + xmc_arch_trap_len <= XMC_MAP_BYTES; i += xmc_arch_trap_len)
+		memcpy(mapping + i, xmc_arch_trap, xmc_arch_trap_len);
+	for (uint32_t i = 0; i < plan->n_pads; i++)
+		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
+	memcpy(first, plan->images[0].bytes, plan->region_len);
+	xmc_arch_sync_range((uint64_t)(uintptr_t)mapping, XMC_MAP_BYTES);
+}
+
+int region_map(struct region *region, const struct xmc_plan *plan)
+{
+	uint8_t *window, *writable;
+	int rc;
+
+	region->reserved = 2 * XMC_REACH + XMC_MAP_BYTES;
+	region->reservation = reserve(region->reserved);
+	if (region->reservation == MAP_FAILED) {
+		region->reservation = NULL;
+		return -errno;
+	}
+	window = region->reservation + XMC_REACH;
+	rc = plan->via == XMC_VIA_ALIAS ? map_alias(window, &region->alias) : map_same(window);
+	if (rc < 0)
+		return rc;
+	writable = region->alias ? region->alias : window;
+	region->text = (uint64_t)(uintptr_t)window + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
+	region->data = (uint64_t)(uintptr_t)writable + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
+	fill(writable, writable + XMC_MAP_BYTES / 2 + plan->place, plan);
+	return 0;
+}
+
+void region_unmap(struct region *region)
+{
+	if (region->alias)
+		munmap(region->alias, XMC_MAP_BYTES);
+	if (region->reservation)
+		munmap(region->reservation, region->reserved);
+	*region = (struct region){ 0 };
+}

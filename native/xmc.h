@@ -1,0 +1,312 @@
+/*
+ * xmc.h - the native core's whole public interface.
+ *
+ * This file is both the C include and, with the lines that start with '#' removed, the cffi cdef: so constants are
+ * enums, types are plain structs of fixed-width members, and nothing here needs the preprocessor.
+ *
+ * A plan goes in, a result comes out; both are plain memory without pointers. The result may lie in a mapping that
+ * another process shares (the black box): what was counted there stays readable when this process dies.
+ */
+#ifndef XMC_H
+#define XMC_H
+#include <stdint.h>
+
+enum xmc_limit {
+	XMC_IMAGES_MAX = 16,
+	XMC_IMAGE_BYTES_MAX = 64,
+	XMC_PADS_MAX = 8,
+	XMC_PAD_BYTES_MAX = 16,
+	XMC_STEPS_MAX = 32,
+	XMC_EXECUTORS_MAX = 64,
+	XMC_PROVOCATIONS_MAX = 16,
+	XMC_SIGNATURES_MAX = 48,
+	XMC_EVENTS_MAX = 32,
+	XMC_EVENT_BYTES = 16,
+	XMC_BUCKETS = 65,		/* log2 buckets: 0, 1, 2..3, 4..7, ... */
+	XMC_PAD_REACH = 32768,		/* a pad lies less than this many bytes from the region's first byte */
+	XMC_ABI = 1
+};
+
+/* What one execution showed. */
+enum xmc_outcome {
+	XMC_OLD,
+	XMC_NEW,
+	XMC_TORN,
+	XMC_STALE,
+	XMC_FAULT,
+	XMC_TRAP,
+	XMC_HANG,
+	XMC_OUTCOMES
+};
+
+/* When it happened, relative to the patches that surround it. */
+enum xmc_phase {
+	XMC_CONCURRENT,			/* a patch was in flight, or nothing is claimed about completion */
+	XMC_POST,			/* every patch begun was complete before the execution began */
+	XMC_INTERIOR,			/* the thread was interrupted inside the patched bytes: proves nothing */
+	XMC_RESUMED,			/* the execution after a recovered signal, which serialized: no proof of freshness */
+	XMC_PHASES
+};
+
+enum xmc_via { XMC_VIA_SAME, XMC_VIA_ALIAS };
+
+enum xmc_store {
+	XMC_STORE_WHOLE,		/* one store, the smallest of 1, 2, 4, 8 bytes that covers the part */
+	XMC_STORE_QWORD,		/* the whole naturally aligned 8 bytes around the part */
+	XMC_STORE_BYTES,		/* a byte at a time, ascending */
+	XMC_STORE_SPLIT			/* two runs, at the straddle point (or the middle where nothing straddles) */
+};
+
+/* Writer steps. Their arguments are in struct xmc_step. */
+enum xmc_step_op {
+	XMC_STEP_STORE,			/* part (enum xmc_part), value (enum xmc_value) */
+	XMC_STEP_MFENCE,
+	XMC_STEP_SFENCE,
+	XMC_STEP_LFENCE,
+	XMC_STEP_FLUSH,			/* part: its cache lines */
+	XMC_STEP_SERIALIZE,		/* the writer's own CPU */
+	XMC_STEP_MEMBARRIER,		/* part: the membarrier(2) command */
+	XMC_STEP_SIGNAL,		/* every executor enters and leaves a signal handler */
+	XMC_STEP_DELAY,			/* value: TSC ticks */
+	XMC_STEP_AWAIT,			/* value: executor progress to wait for; only planted defects use it */
+	XMC_STEP_DIE,			/* value: a signal to die of, outside any region; only planted defects use it */
+	XMC_STEP_PUBLISH,		/* the generation is complete: done = begun */
+	XMC_STEP_OPS
+};
+
+enum xmc_part {
+	XMC_PART_ALL,			/* the patched bytes, and the head byte where a trap may stand on it */
+	XMC_PART_FIRST,			/* the first byte of the patched instruction: where a trap goes */
+	XMC_PART_REST,			/* the patched bytes but for the head byte */
+	XMC_PART_FRONT,			/* the patched bytes in front of the straddle point (or middle) */
+	XMC_PART_BACK			/* those behind it */
+};
+
+enum xmc_value { XMC_VALUE_NEW, XMC_VALUE_TRAP };
+
+/* Executor steps; also what provocations make of the executor before it enters. */
+enum xmc_exec_op {
+	XMC_EXEC_LFENCE,
+	XMC_EXEC_MFENCE,
+	XMC_EXEC_LOCK,
+	XMC_EXEC_SYSCALL,
+	XMC_EXEC_CPUID,
+	XMC_EXEC_SERIALIZE,
+	XMC_EXEC_IRET,
+	XMC_EXEC_FLUSH_HEAD,		/* the cache line of the patched instruction's first byte */
+	XMC_EXEC_FLUSH_TAIL,		/* the cache line of the last patched byte */
+	XMC_EXEC_OPS
+};
+
+enum xmc_exec_when { XMC_ALWAYS, XMC_ON_CHANGE };
+
+enum xmc_until { XMC_UNTIL_DEADLINE, XMC_UNTIL_FIRST_EVENT };
+
+struct xmc_step {
+	uint32_t op;
+	uint32_t part;
+	uint64_t value;
+};
+
+struct xmc_exec_step {
+	uint32_t op;			/* enum xmc_exec_op */
+	uint32_t when;			/* enum xmc_exec_when */
+};
+
+struct xmc_provocation {
+	uint32_t n_writer;		/* run before the writer steps of every patch; FLUSH steps only */
+	uint32_t n_executor;		/* run before every execution */
+	struct xmc_step writer[4];
+	struct xmc_exec_step executor[4];
+};
+
+struct xmc_image {
+	uint8_t bytes[XMC_IMAGE_BYTES_MAX];
+	uint64_t value;			/* what the region returns */
+	uint32_t traps;			/* 1: instead of returning, it traps at its head */
+	uint32_t reserved;
+};
+
+/* Fixed code that the images may branch to; offset from the region's first byte. */
+struct xmc_pad {
+	int32_t offset;
+	uint32_t len;
+	uint8_t bytes[XMC_PAD_BYTES_MAX];
+};
+
+struct xmc_plan {
+	uint32_t abi;			/* XMC_ABI */
+	uint32_t n_images;		/* 2..XMC_IMAGES_MAX */
+	uint32_t region_len;		/* bytes of every image */
+	uint32_t entry;			/* offset of the byte that the executor calls */
+	uint32_t head;			/* offset of the first byte of the patched instruction */
+	uint32_t patch;			/* offset of the first patched byte; head <= patch */
+	uint32_t patch_len;
+	uint32_t split;			/* patched bytes in front of the straddle point, 1..patch_len - 1; 0: none */
+	int32_t place;			/* region's first byte, from the page boundary in the middle of the mapping */
+	uint32_t n_pads;
+	uint32_t via;			/* enum xmc_via */
+	uint32_t store;			/* enum xmc_store */
+	uint32_t window;		/* 1: executors read done and begun; 0: they read nothing but the code */
+	uint32_t trap_is_ours;		/* 1: the writer's steps plant traps, so a trap at the head is expected */
+	uint32_t n_steps;
+	uint32_t n_exec_steps;
+	uint32_t n_provocations;	/* at least 1 */
+	uint32_t n_executors;
+	uint32_t until;			/* enum xmc_until */
+	uint32_t slice_us;		/* time a provocation stays on before the next takes over */
+	int32_t writer_cpu;		/* -1: no writer at all */
+	int32_t executor_cpu[XMC_EXECUTORS_MAX];
+	uint32_t pace_log2;		/* pause after each patch: 0 to 2^u - 1 ticks, u uniform in 0..pace_log2; 0: none */
+	uint32_t hang_ms;		/* CPU time without progress before an executor counts as hung */
+	uint64_t seed;
+	uint64_t limit_ns;		/* wall time, 0: none (one limit must be given) */
+	uint64_t limit_executions;	/* of all executors together, 0: none; met to within a watchdog tick */
+	uint64_t limit_patches;		/* 0: none; met exactly */
+	struct xmc_step steps[XMC_STEPS_MAX];
+	struct xmc_exec_step exec_steps[XMC_STEPS_MAX];
+	struct xmc_provocation provocations[XMC_PROVOCATIONS_MAX];
+	struct xmc_image images[XMC_IMAGES_MAX];
+	struct xmc_pad pads[XMC_PADS_MAX];
+};
+
+/* How a wrong execution showed itself; equal ones share an entry and are counted. */
+struct xmc_signature {
+	uint64_t count;
+	uint64_t value;			/* returned; or the faulting data address */
+	int64_t pc;			/* of a fault: PC from the region's first byte; else 0 */
+	int32_t signal;			/* 0: it returned */
+	int32_t code;			/* si_code */
+	uint32_t outcome;
+	uint32_t phase;
+};
+
+struct xmc_event {
+	uint64_t tsc;
+	uint64_t done;			/* generation published as complete before the execution */
+	uint64_t begun;			/* generation announced as begun after it */
+	uint64_t value;			/* as in struct xmc_signature */
+	int64_t pc;
+	int32_t signal;
+	int32_t code;
+	uint32_t outcome;
+	uint32_t phase;
+	uint32_t provocation;
+	uint32_t reserved;
+	uint8_t bytes[XMC_EVENT_BYTES];	/* the region's memory from its head on, read as data just after */
+};
+
+/* What one executor counted while one provocation was on. */
+struct xmc_slice {
+	uint64_t outcomes[XMC_PHASES][XMC_OUTCOMES];
+};
+
+struct xmc_executor_result {
+	int32_t tid;
+	int32_t cpu_first;		/* CPU it ran on when it began, and when it ended */
+	int32_t cpu_last;
+	int32_t error;			/* 0, or -errno that ended this thread early */
+	uint64_t cpu_ns;
+	uint64_t switches_voluntary;
+	uint64_t switches_forced;
+	uint64_t clobbers;		/* executions that returned but left a wrong value in a loop register */
+	uint64_t signatures_lost;	/* events whose signature found no free entry */
+	uint64_t events;		/* ever written to the ring: the last XMC_EVENTS_MAX are kept */
+	uint64_t first_event_ns;	/* from the start of the run; 0: none */
+	uint64_t stale_generations[XMC_BUCKETS];
+	uint64_t stale_ticks[XMC_BUCKETS];
+	struct xmc_slice slices[XMC_PROVOCATIONS_MAX];
+	struct xmc_signature signatures[XMC_SIGNATURES_MAX];
+	struct xmc_event ring[XMC_EVENTS_MAX];
+};
+
+struct xmc_writer_result {
+	int32_t tid;
+	int32_t cpu_first;
+	int32_t cpu_last;
+	int32_t error;
+	uint64_t cpu_ns;
+	uint64_t switches_voluntary;
+	uint64_t switches_forced;
+	uint64_t patches;
+	uint64_t failed_step;		/* index + 1 of the writer step that ended the run early; 0: none */
+	uint64_t slice_patches[XMC_PROVOCATIONS_MAX];
+};
+
+/* Why a signal was not an outcome of the region: the harness itself is broken. Filled before the process dies. */
+struct xmc_crash {
+	int32_t signal;
+	int32_t code;
+	int32_t tid;
+	int32_t reserved;
+	uint64_t pc;
+	uint64_t address;
+};
+
+struct xmc_result {
+	uint32_t state;			/* 0 not begun, 1 running, 2 ended */
+	uint32_t stop;			/* anyone may set it to end the run within a watchdog tick */
+	uint64_t elapsed_ns;
+	uint64_t tsc_hz;
+	uint64_t region_address;
+	uint32_t hangs_signalled;
+	uint32_t syscalls_contained;	/* 1: a torn system call raises SIGSYS; 0: the kernel cannot do that */
+	uint64_t slice_ns[XMC_PROVOCATIONS_MAX];	/* wall time that each provocation was on */
+	struct xmc_crash crash;
+	struct xmc_writer_result writer;
+	struct xmc_executor_result executors[XMC_EXECUTORS_MAX];
+};
+
+enum xmc_feature {
+	XMC_FEATURE_SERIALIZE = 1,	/* CPUID.7.0:EDX[14] */
+	XMC_FEATURE_FRED = 2,		/* CPUID.7.1:EAX[17]; whether the kernel uses it is not visible here */
+	XMC_FEATURE_INVLPGB = 4,	/* CPUID.80000008:EBX[3] */
+	XMC_FEATURE_MFENCE_SERIALIZES = 8,	/* AMD and Hygon: APM volume 2, section 7.6.4 */
+	XMC_FEATURE_CLFLUSHOPT = 16,
+	XMC_FEATURE_CX16 = 32,
+	XMC_FEATURE_AVX = 64,
+	XMC_FEATURE_HYPERVISOR = 128,
+	XMC_FEATURE_SYSCALL_DISPATCH = 256,	/* torn system calls can be stopped */
+	XMC_FEATURE_RWX = 512,		/* a mapping both writable and executable is allowed */
+	XMC_FEATURE_ALIAS = 1024,	/* two mappings of one memfd, one of them executable, are allowed */
+	XMC_FEATURE_RESERVE = 2048	/* the inaccessible reservation can be had */
+};
+
+struct xmc_probe {
+	uint64_t features;		/* bits of enum xmc_feature */
+	uint64_t membarrier;		/* what membarrier(MEMBARRIER_CMD_QUERY) answers; 0 where it is refused */
+	uint64_t tsc_hz;		/* ticks a second, measured over 5 ms */
+	uint32_t line_bytes;		/* of the unit that the flush steps act on */
+	uint32_t step_ops;		/* bit n: writer step n exists here */
+	uint32_t exec_ops;		/* bit n: executor step n exists here */
+	uint32_t reserved;
+	char vendor[16];
+	char isa[16];
+};
+
+/*
+ * Fill *probe with what this CPU and kernel allow. Returns 0. Maps and unmaps memory; prints nothing. Any thread.
+ */
+int xmc_probe(struct xmc_probe *probe);
+
+/*
+ * Run one plan to its end: start the threads, watch them, join them, fill *result.
+ *
+ * The calling thread becomes the watchdog and sleeps. The handlers of SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE,
+ * SIGSYS and two real-time signals are replaced for the duration and put back. One run at a time in a process.
+ *
+ * Returns 0, or -EINVAL (the plan contradicts itself), -ENOTSUP (a step or mapping that this machine does not have),
+ * -EBUSY (another run is on), -ETIMEDOUT (a thread did not end; the process should), or another -errno of the system
+ * call that failed. *result is valid in every case.
+ */
+int xmc_run(const struct xmc_plan *plan, struct xmc_result *result);
+
+/*
+ * Time a bare loop that calls image 0 of the plan's region and counts, compiled from C: the baseline of the value
+ * loop. Returns executions made in about limit_ns on the calling thread, and the time taken in *ns; or 0 on failure.
+ */
+uint64_t xmc_bare_loop(const struct xmc_plan *plan, uint64_t limit_ns, uint64_t *ns);
+
+/* Ask the kernel to kill this process when the thread that started it dies. Returns 0 or -errno. */
+int xmc_die_with_parent(void);
+#endif

@@ -1,0 +1,16 @@
+"""`python -m stress`, and the console script. A spawned worker imports this module again: keep it light."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    from stress.cli import main as command  # here, not above: workers have no use for it
+
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""The nouns of the design as plain immutable data. No I/O, no policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What one execution showed (docs/glossary.md)."""
+
+    OLD = "old"
+    NEW = "new"
+    TORN = "torn"
+    STALE = "stale"
+    FAULT = "fault"
+    TRAP = "trap"
+    HANG = "hang"
+
+
+class Phase(StrEnum):
+    """When an execution happened, relative to the patches around it."""
+
+    CONCURRENT = "concurrent"
+    POST = "post"
+    INTERIOR = "interior"
+    RESUMED = "resumed"
+
+
+class Status(StrEnum):
+    """Whether a cell ran. Never an outcome."""
+
+    OK = "ok"
+    SKIPPED = "skipped"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    ERROR = "error"
+
+
+class Grade(StrEnum):
+    """Outcome held against promise; computed when records are read, never stored. Worst first."""
+
+    FORBIDDEN = "FORBIDDEN"
+    SURPRISING = "SURPRISING"
+    INTERESTING = "INTERESTING"
+    UNPROVEN = "UNPROVEN"
+    CLEAN = "CLEAN"
+
+
+EXPECTED = frozenset({Outcome.OLD, Outcome.NEW, Outcome.TRAP})
+"""Outcomes that no discipline calls wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One content of the region.
+
+    `bytes` is the whole region; `asm` says the same in AT&T syntax. Executing it returns `returns` (64 bits), or,
+    where `traps`, raises the architecture's breakpoint at the head.
+    """
+
+    bytes: bytes
+    asm: str
+    returns: int = 0
+    traps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Fixed code at `offset` bytes from the region's first byte, for images to branch to."""
+
+    offset: int
+    bytes: bytes
+    asm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is patched. Offsets count from the region's first byte, lengths are bytes.
+
+    `entry`: where the executor calls. `head`: first byte of the patched instruction, where a trap would go.
+    `patch`, `patch_len`: the bytes that the writer stores.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    source: str
+    isa: str
+    entry: int
+    head: int
+    patch: int
+    patch_len: int
+    images: tuple[Image, ...]
+    pads: tuple[Pad, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Bytes of the region (every image has as many)."""
+        return len(self.images[0].bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the patched bytes lie: across a `boundary` with `front` bytes before it, or (`boundary` 0) inside 8."""
+
+    boundary: int
+    front: int = 0
+
+    @property
+    def name(self) -> str:
+        """`in8`, or as in `x64+2`."""
+        return f"x{self.boundary}+{self.front}" if self.boundary else "in8"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A writer step: `op`, then what it acts on (`part`), then a word or a number (`value`)."""
+
+    op: str
+    part: str = ""
+    value: str | int = ""
+
+    @property
+    def text(self) -> str:
+        """The step as a regime file spells it."""
+        return " ".join(str(word) for word in (self.op, self.part, self.value) if word != "")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStep:
+    """An executor step; `on_change`: only when `done` moved since the last look."""
+
+    op: str
+    on_change: bool = False
+
+    @property
+    def text(self) -> str:
+        """The step as a regime file spells it."""
+        return f"{self.op} on-change" if self.on_change else self.op
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """A synchronization discipline: writer steps, executor steps, and what they claim.
+
+    `completes`: after its last step no executor may run old code. `code`: R0..R9 (docs/promises.md).
+    `needs`: feature names of the host. `min_patch`: bytes that must be patched for it to make sense.
+    `ablation_of`: the complete protocol that this one deliberately breaks, or "".
+    """
+
+    name: str
+    code: str
+    summary: str
+    source: str
+    writer: tuple[Step, ...]
+    executor: tuple[ExecStep, ...] = ()
+    via: str = "same"
+    completes: bool = False
+    needs: tuple[str, ...] = ()
+    min_patch: int = 1
+    ablation_of: str = ""
+
+    @property
+    def traps(self) -> bool:
+        """Whether the writer plants traps, so that an executor may expect to meet one."""
+        return any(step.value == "trap" for step in self.writer)
+
+    @property
+    def patches(self) -> bool:
+        """Whether the writer stores anything at all."""
+        return any(step.op == "store" for step in self.writer)
+
+
+@dataclass(frozen=True, slots=True)
+class Provocation:
+    """Something that widens the race window and changes nothing of what is promised."""
+
+    name: str
+    summary: str
+    writer: tuple[Step, ...] = ()
+    executor: tuple[ExecStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which CPUs: the writer's, then the executors'. `relation` is how near the nearest executor is to the writer."""
+
+    relation: str
+    writer_cpu: int
+    executor_cpus: tuple[int, ...]
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """All CPUs, the writer's first."""
+        return (self.writer_cpu, *self.executor_cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a cell ends: the first limit met. `seconds` of wall time (0: none), counts (0: none)."""
+
+    seconds: float = 1.0
+    executions: int = 0
+    patches: int = 0
+    until_first_event: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing that is run, one line of results."""
+
+    case: Case
+    site: Site
+    store: str
+    regime: Regime
+    provocations: tuple[Provocation, ...]
+    placement: Placement
+
+    @property
+    def provocation(self) -> str:
+        """The one provocation's name, or `auto` where several take turns."""
+        return self.provocations[0].name if len(self.provocations) == 1 else "auto"
+
+    @property
+    def name(self) -> str:
+        """As in `mov-imm32@x64+2/whole:int3+sync-core:l3`, with `~PROVOCATION` where it is not `auto`."""
+        suffix = "" if self.provocation == "auto" else f"~{self.provocation}"
+        return (
+            f"{self.case.name}@{self.site.name}/{self.store}:{self.regime.name}:{self.placement.relation}{suffix}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A cell that was asked for and cannot be run here, and why."""
+
+    cell: Cell
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A cell resolved for one host: everything that decides what is run. `id` is a hash of exactly this."""
+
+    cell: Cell
+    limits: Limits
+    seed: int
+    pace_log2: int
+    slice_us: int
+    repeat: int = 0
+    hang_ms: int = 100

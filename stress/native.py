@@ -1,0 +1,284 @@
+"""The one door to the native core: plans as JSON-ready dicts in, results as JSON-ready dicts out.
+
+Imported by `worker` and `host` only. Names of steps, stores and outcomes are resolved against the enums of
+`native/xmc.h`, so Python holds no second copy of any number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import Any
+
+from stress._native import ffi, lib
+from stress.errors import NativeError, UnsupportedError
+
+OUTCOMES = ("old", "new", "torn", "stale", "fault", "trap", "hang")
+PHASES = ("concurrent", "post", "interior", "resumed")
+
+_FEATURES = (
+    "serialize fred invlpgb mfence_serializes clflushopt cx16 avx hypervisor syscall_dispatch rwx alias reserve"
+).split()
+
+# membarrier(2) commands by the name that a regime file uses; the numbers are the kernel's ABI.
+_MEMBARRIER = {"global": 1, "global-expedited": 2, "private": 8, "sync-core": 32, "rseq": 128}
+
+
+def _constant(prefix: str, name: str) -> int:
+    """The enum value `XMC_<prefix>_<NAME>`; NativeError where xmc.h has none."""
+    try:
+        return int(getattr(lib, f"XMC_{prefix}_{name.upper().replace('-', '_')}"))
+    except AttributeError as none:
+        raise NativeError(f"the native core knows no {prefix.lower()} '{name}'") from none
+
+
+def probe() -> dict[str, Any]:
+    """What this CPU and kernel allow: `vendor`, `isa`, `features` (names), `membarrier`, `tsc_hz`, and masks."""
+    p = ffi.new("struct xmc_probe *")
+    lib.xmc_probe(p)
+    names = [name.replace("_", "-") for name in _FEATURES if p.features & _constant("FEATURE", name)]
+    return {
+        "vendor": ffi.string(p.vendor).decode(),
+        "isa": ffi.string(p.isa).decode(),
+        "features": names,
+        "membarrier": int(p.membarrier),
+        "tsc_hz": int(p.tsc_hz),
+        "line_bytes": int(p.line_bytes),
+        "step_ops": int(p.step_ops),
+        "exec_ops": int(p.exec_ops),
+    }
+
+
+def _fill_step(step: Any, op: str, part: str, value: str | int) -> None:
+    step.op = _constant("STEP", op)
+    if op == "membarrier":
+        step.part = _MEMBARRIER[part]
+    elif part:
+        step.part = _constant("PART", part)
+    if isinstance(value, int):
+        step.value = value
+    elif value:
+        step.value = _constant("VALUE", value)
+
+
+def _fill_exec_step(step: Any, op: str, on_change: bool) -> None:
+    step.op = _constant("EXEC", op)
+    step.when = lib.XMC_ON_CHANGE if on_change else lib.XMC_ALWAYS
+
+
+def _fill_region(p: Any, region: dict[str, Any]) -> None:
+    for key in ("entry", "head", "patch", "patch_len", "split", "place"):
+        setattr(p, key, region[key])
+    p.n_images = len(region["images"])
+    p.region_len = len(bytes.fromhex(region["images"][0]["bytes"]))
+    for slot, image in zip(p.images, region["images"], strict=False):
+        ffi.memmove(slot.bytes, bytes.fromhex(image["bytes"]), p.region_len)
+        slot.value, slot.traps = image["returns"], image["traps"]
+    p.n_pads = len(region["pads"])
+    for slot, pad in zip(p.pads, region["pads"], strict=False):
+        code = bytes.fromhex(pad["bytes"])
+        slot.offset, slot.len = pad["offset"], len(code)
+        ffi.memmove(slot.bytes, code, len(code))
+
+
+def _fill_limits(p: Any, limits: dict[str, Any]) -> None:
+    p.limit_ns = int(limits["seconds"] * 1e9)
+    p.limit_executions, p.limit_patches = limits["executions"], limits["patches"]
+    p.until = lib.XMC_UNTIL_FIRST_EVENT if limits["until_first_event"] else lib.XMC_UNTIL_DEADLINE
+
+
+def _native_plan(plan: dict[str, Any]) -> Any:
+    p = ffi.new("struct xmc_plan *")
+    p.abi = lib.XMC_ABI
+    _fill_region(p, plan["region"])
+    _fill_limits(p, plan["limits"])
+    p.via, p.store = _constant("VIA", plan["via"]), _constant("STORE", plan["store"])
+    p.window, p.trap_is_ours = plan["window"], plan["traps"]
+    p.n_steps, p.n_exec_steps = len(plan["writer"]), len(plan["executor"])
+    for slot, step in zip(p.steps, plan["writer"], strict=False):
+        _fill_step(slot, *step)
+    for slot, exec_step in zip(p.exec_steps, plan["executor"], strict=False):
+        _fill_exec_step(slot, *exec_step)
+    p.n_provocations = len(plan["provocations"])
+    for slot, provocation in zip(p.provocations, plan["provocations"], strict=False):
+        slot.n_writer, slot.n_executor = len(provocation["writer"]), len(provocation["executor"])
+        for inner, step in zip(slot.writer, provocation["writer"], strict=False):
+            _fill_step(inner, *step)
+        for inner, exec_step in zip(slot.executor, provocation["executor"], strict=False):
+            _fill_exec_step(inner, *exec_step)
+    p.writer_cpu, p.n_executors = plan["cpus"]["writer"], len(plan["cpus"]["executors"])
+    for i, cpu in enumerate(plan["cpus"]["executors"]):
+        p.executor_cpu[i] = cpu
+    for key in ("seed", "pace_log2", "slice_us", "hang_ms"):
+        setattr(p, key, plan[key])
+    return p
+
+
+def result_bytes() -> int:
+    """Bytes of a black box: the memory that `run` counts in."""
+    return int(ffi.sizeof("struct xmc_result"))
+
+
+def run(plan: dict[str, Any], box: Any) -> None:
+    """Run `plan` (as `plan.as_dict` makes it), counting in `box`, a writable buffer of `result_bytes()`, zeroed.
+
+    Blocks until the plan ends; releases the interpreter lock. May kill the process: that is what workers are for.
+
+    Raises:
+        UnsupportedError: this machine lacks a step or mapping that the plan needs.
+        NativeError: anything else, with the errno.
+    """
+    p = _native_plan(plan)
+    result = ffi.cast("struct xmc_result *", ffi.from_buffer(box, require_writable=True))
+    code = -int(lib.xmc_run(p, result))
+    if code == 0:
+        return
+    failed = int(result.writer.failed_step)
+    where = f" at writer step {failed} ({' '.join(map(str, plan['writer'][failed - 1]))})" if failed else ""
+    what = f"{os.strerror(code)}{where}"
+    if code in (errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
+        raise UnsupportedError(f"refused by this machine: {what}")
+    raise NativeError(f"the native core ended with {errno.errorcode.get(code, code)}: {what}", code)
+
+
+def bare_loop(plan: dict[str, Any], seconds: float) -> float:
+    """Calls a second of a bare C loop that calls image 0 of the plan's region and counts: the value loop's baseline."""
+    ns = ffi.new("uint64_t *")
+    n = lib.xmc_bare_loop(_native_plan(plan), int(seconds * 1e9), ns)
+    if not n:
+        raise NativeError("the bare loop did not run: no writable and executable mapping")
+    return float(n) * 1e9 / float(ns[0])
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies."""
+    if lib.xmc_die_with_parent() < 0:
+        raise NativeError("prctl(PR_SET_PDEATHSIG) failed")
+
+
+def _table(slices: Any, n: int) -> dict[str, dict[str, int]]:
+    """Outcome counts by phase, summed over the first `n` slices; zeros left out."""
+    table: dict[str, dict[str, int]] = {}
+    for index, phase in enumerate(PHASES):
+        row = {
+            name: count
+            for column, name in enumerate(OUTCOMES)
+            if (count := sum(int(slices[i].outcomes[index][column]) for i in range(n)))
+        }
+        if row:
+            table[phase] = row
+    return table
+
+
+def _add(total: dict[str, dict[str, int]], table: dict[str, dict[str, int]]) -> None:
+    for phase, row in table.items():
+        into = total.setdefault(phase, {})
+        for outcome, count in row.items():
+            into[outcome] = into.get(outcome, 0) + count
+
+
+def _signal_name(number: int) -> str:
+    """`SIGILL` and so on; the watchdog's real-time signal reads `watchdog`; 0 is the empty string."""
+    if number == 0:
+        return ""
+    return signal.Signals(number).name if number < signal.SIGRTMIN else "watchdog"
+
+
+def _usage(side: Any) -> dict[str, Any]:
+    return {
+        "cpu": int(side.cpu_last),
+        "cpu_first": int(side.cpu_first),
+        "cpu_seconds": int(side.cpu_ns) / 1e9,
+        "switches_voluntary": int(side.switches_voluntary),
+        "switches_forced": int(side.switches_forced),
+    }
+
+
+def _signatures(executor: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "count": int(s.count),
+            "outcome": OUTCOMES[s.outcome],
+            "phase": PHASES[s.phase],
+            "signal": _signal_name(s.signal),
+            "code": int(s.code),
+            "pc": int(s.pc),
+            "value": int(s.value),
+        }
+        for s in executor.signatures
+        if s.count
+    ]
+
+
+def _events(executor: Any, provocations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = min(int(executor.events), lib.XMC_EVENTS_MAX)
+    first = int(executor.events) - kept
+    ring = (executor.ring[(first + i) % lib.XMC_EVENTS_MAX] for i in range(kept))
+    return [
+        {
+            "tsc": int(e.tsc),
+            "done": int(e.done),
+            "begun": int(e.begun),
+            "outcome": OUTCOMES[e.outcome],
+            "phase": PHASES[e.phase],
+            "provocation": provocations[e.provocation]["name"],
+            "signal": _signal_name(e.signal),
+            "code": int(e.code),
+            "pc": int(e.pc),
+            "value": int(e.value),
+            "bytes": bytes(e.bytes).hex(),
+        }
+        for e in ring
+    ]
+
+
+def _executor(x: Any) -> dict[str, Any]:
+    first = int(x.first_event_ns)
+    return _usage(x) | {
+        "events": int(x.events),
+        "clobbers": int(x.clobbers),
+        "signatures_lost": int(x.signatures_lost),
+        "first_event_seconds": first / 1e9 if first else None,
+    }
+
+
+def _sparse(rows: list[Any]) -> dict[str, int]:
+    return {str(i): total for i in range(lib.XMC_BUCKETS) if (total := sum(int(row[i]) for row in rows))}
+
+
+def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
+    """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
+    r = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
+    executors = [r.executors[i] for i in range(len(plan["cpus"]["executors"]))]
+    provocations: dict[str, Any] = {}
+    outcomes: dict[str, dict[str, int]] = {}
+    for i, provocation in enumerate(plan["provocations"]):
+        table: dict[str, dict[str, int]] = {}
+        for x in executors:
+            _add(table, _table([x.slices[i]], 1))
+        _add(outcomes, table)
+        provocations[provocation["name"]] = {
+            "seconds": int(r.slice_ns[i]) / 1e9,
+            "patches": int(r.writer.slice_patches[i]),
+            "outcomes": table,
+        }
+    crash = None
+    if r.crash.signal:
+        crash = {"signal": _signal_name(r.crash.signal), "pc": int(r.crash.pc), "address": int(r.crash.address)}
+    return {
+        "seconds": int(r.elapsed_ns) / 1e9,
+        "patches": int(r.writer.patches),
+        "outcomes": outcomes,
+        "provocations": provocations,
+        "signatures": [s for x in executors for s in _signatures(x)],
+        "stale_generations": _sparse([x.stale_generations for x in executors]),
+        "stale_ticks": _sparse([x.stale_ticks for x in executors]),
+        "writer": _usage(r.writer),
+        "executors": [_executor(x) for x in executors],
+        "tsc_hz": int(r.tsc_hz),
+        "hangs_signalled": int(r.hangs_signalled),
+        "syscalls_contained": bool(r.syscalls_contained),
+        "crash": crash,
+        "events": [e for x in executors for e in _events(x, plan["provocations"])],
+    }
