@@ -35,12 +35,12 @@ def _constant(prefix: str, name: str) -> int:
 
 def probe() -> dict[str, Any]:
     """What this CPU and kernel allow: `vendor`, `isa`, `features` (names), `membarrier`, `tsc_hz`, and masks."""
-    p = ffi.new("struct xmc_probe *")
+    p: Any = ffi.new("struct xmc_probe *")
     lib.xmc_probe(p)
     names = [name.replace("_", "-") for name in _FEATURES if p.features & _constant("FEATURE", name)]
     return {
-        "vendor": ffi.string(p.vendor).decode(),
-        "isa": ffi.string(p.isa).decode(),
+        "vendor": bytes(p.vendor).rstrip(b"\0").decode(),
+        "isa": bytes(p.isa).rstrip(b"\0").decode(),
         "features": names,
         "membarrier": int(p.membarrier),
         "tsc_hz": int(p.tsc_hz),
@@ -89,7 +89,7 @@ def _fill_limits(p: Any, limits: dict[str, Any]) -> None:
 
 
 def _native_plan(plan: dict[str, Any]) -> Any:
-    p = ffi.new("struct xmc_plan *")
+    p: Any = ffi.new("struct xmc_plan *")
     p.abi = lib.XMC_ABI
     _fill_region(p, plan["region"])
     _fill_limits(p, plan["limits"])
@@ -130,7 +130,7 @@ def run(plan: dict[str, Any], box: Any) -> None:
         NativeError: anything else, with the errno.
     """
     p = _native_plan(plan)
-    result = ffi.cast("struct xmc_result *", ffi.from_buffer(box, require_writable=True))
+    result: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box, require_writable=True))
     code = -int(lib.xmc_run(p, result))
     if code == 0:
         return
@@ -144,7 +144,7 @@ def run(plan: dict[str, Any], box: Any) -> None:
 
 def bare_loop(plan: dict[str, Any], seconds: float) -> float:
     """Calls a second of a bare C loop that calls image 0 of the plan's region and counts: the value loop's baseline."""
-    ns = ffi.new("uint64_t *")
+    ns: Any = ffi.new("uint64_t *")
     n = lib.xmc_bare_loop(_native_plan(plan), int(seconds * 1e9), ns)
     if not n:
         raise NativeError("the bare loop did not run: no writable and executable mapping")
@@ -249,7 +249,7 @@ def _sparse(rows: list[Any]) -> dict[str, int]:
 
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
     """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
-    r = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
+    r: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
     executors = [r.executors[i] for i in range(len(plan["cpus"]["executors"]))]
     provocations: dict[str, Any] = {}
     outcomes: dict[str, dict[str, int]] = {}
@@ -265,7 +265,11 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         }
     crash = None
     if r.crash.signal:
-        crash = {"signal": _signal_name(r.crash.signal), "pc": int(r.crash.pc), "address": int(r.crash.address)}
+        crash = {
+            "signal": _signal_name(r.crash.signal),
+            "pc": int(r.crash.pc),
+            "address": int(r.crash.address),
+        }
     return {
         "seconds": int(r.elapsed_ns) / 1e9,
         "patches": int(r.writer.patches),

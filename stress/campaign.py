@@ -1,0 +1,125 @@
+"""A run: which cells, in what order, side by side where CPUs allow, each stored before the next begins."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from multiprocess.connection import wait
+
+from stress.model import Plan, Skip, Status
+from stress.plan import as_dict, describe, plan_id
+from stress.runner import EMPTY, SCHEMA, Running
+from stress.store import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. `left_seconds` is an estimate from the limits of the cells still to come."""
+
+    done: int
+    total: int
+    left_seconds: float
+    record: dict[str, Any] | None = None
+    running: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The plans of a run, and the folder that keeps what became of them.
+
+    `vendor`, `host`: put into every record, because promises depend on the one and merging on the other.
+    """
+
+    plans: Sequence[Plan]
+    skips: Sequence[Skip]
+    folder: RunFolder
+    vendor: str
+    host: str
+    seed: int
+    records: list[dict[str, Any]] = field(default_factory=list)
+    _running: dict[int, Running] = field(default_factory=dict)
+
+    def run(self, tell: Callable[[Progress], None]) -> None:
+        """Run every plan that the folder does not hold yet, telling `tell` whenever one begins or ends.
+
+        `records` holds what the folder held, then what was run. On KeyboardInterrupt the cells that were running are
+        killed and forgotten (their start lines stay), and the exception goes on.
+
+        Raises:
+            StoreError: a record could not be stored; nothing that was stored before is lost.
+        """
+        known = {record["id"] for record in self.records if record["type"] == "end"}
+        for skip in self.skips:
+            self._store_skip(skip, known)
+        pending = [plan for plan in self.plans if plan_id(as_dict(plan)) not in known]
+        # Order decides what a run that is cut short has seen, and a machine's mood drifts: neither should follow
+        # the order of the table.
+        random.Random(self.seed).shuffle(pending)
+        try:
+            self._drive(pending, tell)
+        finally:
+            for running in self._running.values():
+                running.abandon()
+            self._running.clear()
+
+    def _drive(self, pending: list[Plan], tell: Callable[[Progress], None]) -> None:
+        total, done = len(pending), 0
+        while pending or self._running:
+            for plan in list(self._startable(pending)):
+                pending.remove(plan)
+                running = Running(plan)
+                self._running[id(running)] = running
+                self.folder.append_record(running.start_record())
+                tell(Progress(done, total, self._left(pending), None, self._names()))
+            for running in self._ended():
+                del self._running[id(running)]
+                record, events = running.finish()
+                self._store(record, events)
+                done += 1
+                tell(Progress(done, total, self._left(pending), record, self._names()))
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(running.plan.cell.name for running in self._running.values())
+
+    def _left(self, pending: Sequence[Plan]) -> float:
+        """Seconds still to come, where as many run side by side as do now."""
+        now = time.monotonic()
+        ahead = sum(plan.limits.seconds for plan in pending)
+        rest = max((r.plan.limits.seconds - (now - r.begun) for r in self._running.values()), default=0.0)
+        return ahead / max(1, len(self._running)) + max(0.0, rest)
+
+    def _startable(self, pending: Sequence[Plan]) -> Iterator[Plan]:
+        """Pending plans whose CPUs no running cell uses, each CPU promised once."""
+        busy = {cpu for running in self._running.values() for cpu in running.plan.cell.placement.cpus}
+        for plan in pending:
+            cpus = set(plan.cell.placement.cpus)
+            if not cpus & busy:
+                busy |= cpus
+                yield plan
+
+    def _ended(self) -> list[Running]:
+        """Wait until at least one cell has ended or is overdue, and return those."""
+        by_waitable = {waitable: r for r in self._running.values() for waitable in r.waitables}
+        first = min(running.deadline for running in self._running.values())
+        ready = wait(list(by_waitable), timeout=max(0.0, first - time.monotonic()))
+        ended = {id(by_waitable[waitable]) for waitable in ready}
+        return [r for r in self._running.values() if id(r) in ended or r.overdue]
+
+    def _store(self, record: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        record |= {"vendor": self.vendor, "host": self.host}
+        self.records.append(record)
+        if events:
+            self.folder.append_events([{"id": record["id"], **event} for event in events])
+        self.folder.append_record(record)
+
+    def _store_skip(self, skip: Skip, known: set[str]) -> None:
+        cell = describe(skip.cell)
+        name = plan_id({"skipped": cell["cell"]})
+        if name in known:
+            return
+        record = {"schema": SCHEMA, "type": "end", "id": name, **cell, "plan": None, "started": "", **EMPTY}
+        self._store(record | {"status": Status.SKIPPED, "reason": skip.reason}, [])

@@ -1,0 +1,200 @@
+"""What was asked for, as the cells of this machine: the step from the command line's words to plans."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from stress.cases import load_cases
+from stress.errors import HostError, UsageError
+from stress.host import Host
+from stress.model import Case, Cell, Limits, Placement, Plan, Provocation, Regime, Skip
+from stress.plan import cells, check_stores, plans, select
+from stress.regimes import load_provocations, load_regimes
+from stress.topology import pack, parse_cpu_list, placements
+
+OVERHEAD_SECONDS = 0.06
+"""What starting a worker, ending it and storing its record add to a cell (measured on a 2-CPU guest)."""
+
+LONGEST_SECONDS = 3600.0
+"""A cell whose end was asked for in executions or patches, not in time, is cut off here."""
+
+SHORTEST_SECONDS = 0.05
+
+UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+SCALES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The words of the command line that decide which plans there are; stored in `run.json` for `--resume`.
+
+    Lists may hold names, globs and comma lists. `seconds` of a cell (None: from the budget), `budget_seconds` of the
+    whole run; `executions` and `patches` of a cell (0: no such limit).
+    """
+
+    cases: tuple[str, ...] = ("all",)
+    regimes: tuple[str, ...] = ("all",)
+    sites: tuple[str, ...] = ("in8", "x64")
+    stores: tuple[str, ...] = ("whole",)
+    provoke: tuple[str, ...] = ("auto",)
+    placements: tuple[str, ...] = ("auto",)
+    cpus: str = ""
+    executors: int = 1
+    seconds: float | None = None
+    budget_seconds: float = 120.0
+    executions: int = 0
+    patches: int = 0
+    until_first_event: bool = False
+    repeat: int = 1
+    seed: int = 0
+    case_dir: str = ""
+    regime_files: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The request ready for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(stored: Mapping[str, Any]) -> Request:
+        """The request that `as_dict` made this of; UsageError where a newer or older version made it."""
+        known = {field.name for field in fields(Request)}
+        if set(stored) != known:
+            raise UsageError("this run was begun by another version of stress; finish it with that version")
+        words: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return Request(**words)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The cells of a run: plans for those that can be run here, reasons for those that cannot."""
+
+    plans: tuple[Plan, ...]
+    skips: tuple[Skip, ...]
+    lanes: int
+    """How many cells run side by side."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long running all of it takes."""
+        return sum(p.limits.seconds + OVERHEAD_SECONDS for p in self.plans) / max(1, self.lanes)
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """Seconds of a duration such as `0.5`, `300ms`, `2m` or `8h`; positive and finite, or UsageError."""
+    match = re.fullmatch(r"([0-9.eE+-]+)\s*([a-z]*)", text.strip())
+    try:
+        value = float(match[1]) * UNITS[match[2]] if match else math.nan
+    except (ValueError, KeyError):
+        value = math.nan
+    if not math.isfinite(value) or value <= 0:
+        raise UsageError(f"{option}: '{text}' is no duration; give seconds or 300ms, 90s, 2m, 8h")
+    return value
+
+
+def parse_count(text: str, option: str) -> int:
+    """A positive whole number such as `250000`, `1e9` or `10M`; UsageError otherwise."""
+    match = re.fullmatch(r"([0-9.eE+]+)([kMGT]?)", text.strip())
+    try:
+        value = float(match[1]) * SCALES[match[2]] if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 1 or value != int(value) or value >= 2**63:
+        raise UsageError(f"{option}: '{text}' is no positive whole number; give as in 250000, 1e9 or 10M")
+    return int(value)
+
+
+def _turns(words: Sequence[str]) -> list[tuple[Provocation, ...]]:
+    """`auto` is one cell in which all take turns; every other word is a cell of its own for each it names."""
+    known = load_provocations()
+    names = [part.strip() for word in words for part in word.split(",")]
+    turns: list[tuple[Provocation, ...]] = [tuple(known.values())] if "auto" in names else []
+    rest = [name for name in names if name != "auto"]
+    return turns + [(p,) for p in select(known, rest, "--provoke")] if rest else turns
+
+
+def _placements(request: Request, host: Host) -> list[Placement]:
+    """One placement for each relation asked for; where one relation is asked for, as many lanes as fit."""
+    topology = host.topology
+    if request.cpus:
+        topology = topology.only(parse_cpu_list(request.cpus, host.allowed))
+    words = [part.strip() for word in request.placements for part in word.split(",")]
+    found = placements(topology, words, request.executors)
+    if len(found) == 1:
+        return pack(topology, found[0].relation, request.executors) or found
+    return found
+
+
+def choose_regimes(words: Sequence[str], files: Sequence[str]) -> list[Regime]:
+    """The regimes that `--regimes` names, out of the package's and the user's own files."""
+    return select(load_regimes(*(Path(file) for file in files)), words, "--regimes")
+
+
+def choose_cases(words: Sequence[str], directory: str, isa: str) -> list[Case]:
+    """The cases that `--cases` names."""
+    return select(load_cases(Path(directory) if directory else None, isa), words, "--cases")
+
+
+def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], list[Skip]]:
+    return cells(
+        choose_cases(request.cases, request.case_dir, host.isa),
+        request.sites,
+        check_stores(request.stores),
+        choose_regimes(request.regimes, request.regime_files),
+        _turns(request.provoke),
+        [lane],
+        host.features,
+    )
+
+
+def _seconds(request: Request, cells: int, lanes: int) -> float:
+    if request.seconds is not None:
+        return request.seconds
+    if request.executions or request.patches:
+        return LONGEST_SECONDS
+    share = request.budget_seconds * lanes / max(1, cells * request.repeat) - OVERHEAD_SECONDS
+    if share < SHORTEST_SECONDS:
+        need = math.ceil(cells * request.repeat * (SHORTEST_SECONDS + OVERHEAD_SECONDS) / lanes)
+        raise UsageError(
+            f"--budget: {request.budget_seconds:g} s is too short for {cells * request.repeat} cells; "
+            f"give {need}s or more, or fewer cells"
+        )
+    return share
+
+
+def build(request: Request, host: Host) -> Matrix:
+    """The plans and skips that `request` means on `host`.
+
+    Raises:
+        UsageError: a word of the request names nothing, or cannot be.
+        CaseError: a case or regime file is wrong.
+        HostError: the CPUs or placements asked for do not exist here, or no cell can be run.
+    """
+    lanes = _placements(request, host)
+    one_relation = len({lane.relation for lane in lanes}) == 1
+    run: list[Cell] = []
+    skips: list[Skip] = []
+    for lane in lanes[:1] if one_relation else lanes:
+        more, less = _cells(request, host, lane)
+        run, skips = run + more, skips + less
+    if not run:
+        reasons = "; ".join(sorted({skip.reason for skip in skips})) or "nothing was chosen"
+        raise HostError(f"no cell can be run here: {reasons}; see `stress doctor` and `stress list cells`")
+    side_by_side = len(lanes) if one_relation else 1
+    if one_relation:
+        run = [_on(cell, lanes[i % len(lanes)]) for i, cell in enumerate(run)]
+    limits = Limits(
+        _seconds(request, len(run), side_by_side),
+        request.executions,
+        request.patches,
+        request.until_first_event,
+    )
+    return Matrix(tuple(plans(run, limits, request.seed, request.repeat)), tuple(skips), side_by_side)
+
+
+def _on(cell: Cell, lane: Placement) -> Cell:
+    return Cell(cell.case, cell.site, cell.store, cell.regime, cell.provocations, lane)

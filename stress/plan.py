@@ -1,0 +1,196 @@
+"""From what was asked for to what is run: select, combine, skip with a reason, resolve into plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from stress.errors import UsageError
+from stress.model import Case, Cell, ExecStep, Limits, Placement, Plan, Provocation, Regime, Skip, Step
+from stress.sites import STORES, kind_at, misfit, place, sites_of
+
+T = TypeVar("T")
+
+SLICE_US = 50_000
+"""Longest time that one provocation stays on before the next has its turn."""
+
+PACE_LOG2 = 12
+"""Pauses after a patch reach 2^12 ticks: about a microsecond and a half, where on the machines measured both the
+concurrent and the post phase see many executions (docs/design.md)."""
+
+
+def select(known: Mapping[str, T], words: Iterable[str], option: str) -> list[T]:
+    """The values of `known` that `words` name: names, globs, comma lists, or `all`; in the order of `known`.
+
+    Raises:
+        UsageError: a word matches nothing; the text lists what there is.
+    """
+    chosen: set[str] = set()
+    for word in (part.strip() for chunk in words for part in chunk.split(",")):
+        pattern = "*" if word == "all" else word
+        # A name may hold glob characters only by accident, so an exact name wins.
+        matches = {word} if word in known else {name for name in known if fnmatchcase(name, pattern)}
+        if not matches:
+            raise UsageError(f"{option}: '{word}' matches nothing; there are: {', '.join(known)}")
+        chosen |= matches
+    return [value for name, value in known.items() if name in chosen]
+
+
+def _words(chunks: Iterable[str]) -> list[str]:
+    return [word.strip() for chunk in chunks for word in chunk.split(",") if word.strip()]
+
+
+def check_stores(chunks: Iterable[str]) -> list[str]:
+    """The stores that `--stores` names, in canonical order; UsageError on an unknown one."""
+    return select({name: name for name in STORES}, chunks, "--stores")
+
+
+def _reason(cell: Cell, features: frozenset[str]) -> str:
+    """Why this host or the shape of the case rules `cell` out, or ""."""
+    case, regime = cell.case, cell.regime
+    reason = misfit(case, cell.site, cell.store)
+    if reason:
+        return reason
+    if case.patch_len < regime.min_patch:
+        return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
+    if regime.traps and any(image.traps for image in case.images):
+        return "the case itself traps at its head, so the regime's own traps could not be told apart"
+    missing = [need for need in regime.needs if need not in features]
+    return f"this machine lacks {', '.join(missing)}" if missing else ""
+
+
+def cells(
+    cases: Sequence[Case],
+    sites: Iterable[str],
+    stores: Sequence[str],
+    regimes: Sequence[Regime],
+    provocations: Sequence[tuple[Provocation, ...]],
+    placements: Sequence[Placement],
+    features: frozenset[str],
+) -> tuple[list[Cell], list[Skip]]:
+    """Every combination that was asked for: those that can be run, and those that cannot, with the reason.
+
+    `provocations` holds one tuple a cell: of one (on all the time), or of several (they take turns).
+
+    Raises:
+        UsageError: a site word is malformed.
+    """
+    run: list[Cell] = []
+    skips: list[Skip] = []
+    for case in cases:
+        words = _words(sites)
+        for site in dict.fromkeys(site for word in words for site in sites_of(case, word)):
+            for regime in regimes:
+                # A writer that stores nothing does not store nothing in several ways.
+                for store in stores if regime.patches else stores[:1]:
+                    for turn in provocations:
+                        for placement in placements:
+                            cell = Cell(case, site, store, regime, turn, placement)
+                            reason = _reason(cell, features)
+                            if reason:
+                                skips.append(Skip(cell, reason))
+                            else:
+                                run.append(cell)
+    return run, skips
+
+
+def plans(
+    cells: Sequence[Cell], limits: Limits, seed: int, repeat: int = 1, pace_log2: int = PACE_LOG2
+) -> list[Plan]:
+    """One plan for each cell and repetition; each draws its own seed from `seed` and its name, so order is free."""
+    slots = max((len(cell.provocations) for cell in cells), default=1)
+    slice_us = max(2_000, min(SLICE_US, int(limits.seconds * 1e6 / (2 * slots)) or SLICE_US))
+    return [
+        Plan(cell, limits, _mix(seed, cell.name, turn), pace_log2, slice_us, turn)
+        for turn in range(repeat)
+        for cell in cells
+    ]
+
+
+def _mix(seed: int, name: str, repeat: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{name}/{repeat}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def _steps(steps: Iterable[Step]) -> list[list[Any]]:
+    return [[step.op, step.part, step.value] for step in steps]
+
+
+def _exec_steps(steps: Iterable[ExecStep]) -> list[list[Any]]:
+    return [[step.op, step.on_change] for step in steps]
+
+
+def _region(cell: Cell) -> dict[str, Any]:
+    case = cell.case
+    return {
+        "images": [
+            {"bytes": image.bytes.hex(), "returns": image.returns, "traps": image.traps}
+            for image in case.images
+        ],
+        "pads": [{"offset": pad.offset, "bytes": pad.bytes.hex()} for pad in case.pads],
+        "entry": case.entry,
+        "head": case.head,
+        "patch": case.patch,
+        "patch_len": case.patch_len,
+        "split": cell.site.front,
+        "place": place(case, cell.site),
+    }
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """`plan` with every name resolved, ready for JSON: what the native core needs, and all of it."""
+    cell, limits = plan.cell, plan.limits
+    return {
+        "cell": cell.name,
+        "region": _region(cell),
+        "via": cell.regime.via,
+        "store": cell.store,
+        "window": any(step.op == "publish" for step in cell.regime.writer),
+        "traps": cell.regime.traps,
+        "writer": _steps(cell.regime.writer),
+        "executor": _exec_steps(cell.regime.executor),
+        "provocations": [
+            {"name": p.name, "writer": _steps(p.writer), "executor": _exec_steps(p.executor)}
+            for p in cell.provocations
+        ],
+        "cpus": {"writer": cell.placement.writer_cpu, "executors": list(cell.placement.executor_cpus)},
+        "limits": {
+            "seconds": limits.seconds,
+            "executions": limits.executions,
+            "patches": limits.patches,
+            "until_first_event": limits.until_first_event,
+        },
+        "seed": plan.seed,
+        "pace_log2": plan.pace_log2,
+        "slice_us": plan.slice_us,
+        "hang_ms": plan.hang_ms,
+        "repeat": plan.repeat,
+    }
+
+
+def plan_id(resolved: Mapping[str, Any]) -> str:
+    """16 hex digits that name a plan: a hash of everything in it."""
+    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe(cell: Cell) -> dict[str, Any]:
+    """The fields of a record that name its cell, for JSON."""
+    regime = cell.regime
+    return {
+        "cell": cell.name,
+        "case": cell.case.name,
+        "kind": kind_at(cell.case, cell.site, cell.store),
+        "site": cell.site.name,
+        "store": cell.store,
+        "regime": regime.name,
+        "code": regime.code,
+        "completes": regime.completes,
+        "ablation_of": regime.ablation_of,
+        "provocation": cell.provocation,
+        "placement": cell.placement.relation,
+        "cpus": list(cell.placement.cpus),
+    }

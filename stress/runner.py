@@ -1,0 +1,200 @@
+"""One worker process a cell: start it, wait for it, and make a record of however it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import multiprocess
+from multiprocess.connection import Connection, wait
+from multiprocess.reduction import DupFd
+
+from stress.model import Plan, Status
+from stress.plan import as_dict, describe, plan_id
+
+SCHEMA = 1
+
+GRACE_SECONDS = 10.0
+"""What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
+
+EMPTY: dict[str, Any] = {
+    "seconds": 0.0,
+    "patches": 0,
+    "outcomes": {},
+    "provocations": {},
+    "signatures": [],
+    "stale_generations": {},
+    "stale_ticks": {},
+    "executors": [],
+}
+"""The counted half of a record of a cell that counted nothing."""
+
+
+class _Box:
+    """The black box: anonymous shared memory whose descriptor travels with a worker's arguments."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("stress-black-box", os.MFD_CLOEXEC)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made while the arguments are pickled for a child, DupFd rides along with them; made any earlier it would
+        # need a thread and a socket of ours to be fetched from.
+        return _unbox, (DupFd(self.fd),)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _unbox(handle: Any) -> int:
+    return int(handle.detach())
+
+
+def _in_worker(entry: str, *args: Any) -> None:
+    """Be the worker process. Imported here, so that the controller never holds the native core's threads and traps."""
+    from stress import worker
+
+    getattr(worker, entry)(*args)
+
+
+def _context() -> Any:
+    """Where workers come from: a server that has imported all they need and never started a thread.
+
+    A fork from it costs 10 ms where a fresh interpreter costs 150, and a cell may last 400. It ends when we do, and
+    its children, which asked for it, with it.
+    """
+    context = multiprocess.get_context("forkserver")
+    context.set_forkserver_preload(["stress.worker"])
+    return context
+
+
+class Running:
+    """A cell that is being run."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Start a worker for `plan`."""
+        self.plan = plan
+        self.resolved = as_dict(plan)
+        self.id = plan_id(self.resolved)
+        self.begun = time.monotonic()
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._box: _Box | None = _Box()
+        self.deadline = self.begun + plan.limits.seconds + GRACE_SECONDS
+        self._process, self._channel = self._start("main")
+
+    def _start(self, entry: str) -> tuple[Any, Connection]:
+        context = _context()
+        ours, theirs = context.Pipe(duplex=False)
+        args = (entry, self.resolved, self._box, theirs)
+        process = context.Process(target=_in_worker, args=args, daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
+    @property
+    def waitables(self) -> list[Any]:
+        """What `multiprocess.connection.wait` can wait on until there is news of this cell."""
+        return [self._channel, self._process.sentinel]
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process number."""
+        return int(self._process.pid)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether it should have ended by now."""
+        return time.monotonic() > self.deadline
+
+    def _message(self, channel: Connection, timeout: float) -> dict[str, Any] | None:
+        with suppress(EOFError, OSError):
+            if channel.poll(timeout):
+                message: dict[str, Any] = json.loads(channel.recv_bytes())
+                return message
+        return None
+
+    def _post_mortem(self) -> dict[str, Any]:
+        """What the dead worker had counted, read by another worker: only workers decode its layout."""
+        process, channel = self._start("post_mortem")
+        counted = self._message(channel, GRACE_SECONDS)
+        self._end(process, channel)
+        return counted if counted is not None else dict(EMPTY)
+
+    def _death(self) -> tuple[Status, str]:
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return Status.ERROR, f"the worker ended without a result, with exit status {code}"
+        return Status.CRASHED, f"the worker died of {signal.Signals(-code).name}"
+
+    def finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Wait until the cell has ended, or its time is up; return its record and its events.
+
+        Never raises for what a worker did: that is the record's `status` and `reason`.
+        """
+        ready = wait(self.waitables, timeout=max(0.0, self.deadline - time.monotonic()))
+        result = self._message(self._channel, 0) if ready else None
+        if result is None and ready:
+            self._process.join(1)
+            status, reason = self._death()
+            result = self._post_mortem()
+            crash = result.get("crash")
+            if crash:
+                reason += f" outside any region (pc {crash['pc']:#x}, address {crash['address']:#x})"
+            result |= {"status": status, "reason": reason}
+        elif result is None:
+            self._process.kill()
+            limit = self.plan.limits.seconds + GRACE_SECONDS
+            result = self._post_mortem()
+            result |= {
+                "status": Status.TIMEOUT,
+                "reason": f"no result within {limit:g} s; the worker was killed",
+            }
+        self.close()
+        events = result.pop("events", [])
+        return self._record(result), events
+
+    def _record(self, result: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "type": "end",
+            "id": self.id,
+            **describe(self.plan.cell),
+            "plan": self.resolved,
+            "started": self.started,
+            **result,
+        }
+
+    def start_record(self) -> dict[str, Any]:
+        """The line that goes into the store before the cell is known to have survived."""
+        return {
+            "schema": SCHEMA,
+            "type": "start",
+            "id": self.id,
+            "cell": self.plan.cell.name,
+            "started": self.started,
+        }
+
+    def _end(self, process: Any, channel: Connection) -> None:
+        process.join(1)
+        if process.is_alive():
+            process.kill()
+            process.join(1)
+        channel.close()
+
+    def close(self) -> None:
+        """End the worker now, whatever it is doing, and free what we hold of it."""
+        if self._box is None:
+            return
+        self._end(self._process, self._channel)
+        self._box.close()
+        self._box = None
+
+    def abandon(self) -> None:
+        """Kill the worker without asking it anything."""
+        if self._process.is_alive():
+            self._process.kill()
+        self.close()

@@ -1,0 +1,167 @@
+"""One `stress run` from request to printed result: what the command line drives, free of the command line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stress import __version__
+from stress.campaign import Campaign
+from stress.errors import StoreError
+from stress.formats import FORMATS
+from stress.grade import grade
+from stress.host import Host, read_host
+from stress.matrix import Matrix, Request, build
+from stress.model import Status
+from stress.plan import as_dict, plan_id
+from stress.progress import Line, span, wants_colour
+from stress.promises import load_promises
+from stress.store import RunFolder, merge, read_records
+
+FOLDER = "stress-runs"
+
+FAILED = (Status.ERROR, Status.TIMEOUT, Status.CRASHED)
+"""What a cell whose harness broke ends with; what it counted before that is graded all the same."""
+
+VENDORS = {"": "", "amd": "AuthenticAMD", "intel": "GenuineIntel", "generic": "generic"}
+
+
+def _new_folder() -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Path(FOLDER) / f"{stamp}-{uuid.uuid4().hex[:6]}"
+
+
+class Session:
+    """A run: its request, its matrix on this host, and the folder that keeps it."""
+
+    def __init__(
+        self, request: Request, host: Host, folder: RunFolder, records: Iterable[dict[str, Any]]
+    ) -> None:
+        """Use `begin` or `resume`."""
+        self.request = request
+        self.host = host
+        self.folder = folder
+        self.matrix: Matrix = build(request, host)
+        self.campaign = Campaign(
+            self.matrix.plans,
+            self.matrix.skips,
+            folder,
+            host.vendor,
+            host.fingerprint,
+            request.seed,
+            list(records),
+        )
+
+    @staticmethod
+    def begin(request: Request, out: str | None) -> Session:
+        """A new run in folder `out`, or in a new one below `stress-runs`.
+
+        Raises:
+            UsageError, CaseError, HostError: the request cannot be met; no folder is made then.
+            StoreError: the folder cannot be made.
+        """
+        host = read_host()
+        build(request, host)
+        run = {
+            "schema": 1,
+            "run": uuid.uuid4().hex,
+            "version": __version__,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(["stress", *sys.argv[1:]]),
+            "seed": request.seed,
+            "request": request.as_dict(),
+            "fingerprint": host.fingerprint,
+            "host": host.as_dict(),
+        }
+        return Session(request, host, RunFolder.create(Path(out) if out else _new_folder(), run), [])
+
+    @staticmethod
+    def resume(path: Path) -> Session:
+        """An unfinished run, to go on with.
+
+        Raises:
+            StoreError: `path` holds no run, or the run of another machine.
+        """
+        folder = RunFolder.open(path)
+        host = read_host()
+        if folder.run["fingerprint"] != host.fingerprint:
+            raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
+        return Session(Request.from_dict(folder.run["request"]), host, folder, read_records(path))
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    def announcement(self) -> list[str]:
+        """What will be done and how long it takes, before it is done."""
+        plans, skips = self.matrix.plans, self.matrix.skips
+        each = plans[0].limits
+        what = [
+            f"{n} {unit}" for n, unit in ((each.executions, "executions"), (each.patches, "patches")) if n
+        ]
+        what = what or [span(each.seconds)]
+        cpus = sorted({cpu for plan in plans for cpu in plan.cell.placement.cpus})
+        aside = f", {self.matrix.lanes} side by side" if self.matrix.lanes > 1 else ""
+        # Who asks for executions or patches gets those, however long they take.
+        takes = "" if each.executions or each.patches else f"; about {span(self.matrix.expected_seconds)}"
+        return [
+            f"{len(plans)} cells of {' or '.join(what)} on CPUs {','.join(map(str, cpus))}{aside}{takes}",
+            f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
+        ]
+
+    def run(self, quiet: bool) -> bool:
+        """Run what is left; False where it was interrupted."""
+        line = Line(quiet)
+        try:
+            self.campaign.run(line.tell)
+        except KeyboardInterrupt:
+            return False
+        finally:
+            line.clear()
+        return True
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records so far."""
+        return self.campaign.records
+
+    @property
+    def cells_left(self) -> int:
+        """Plans without a finished record."""
+        ended = {record["id"] for record in self.records if record["type"] == "end"}
+        return sum(plan_id(as_dict(plan)) not in ended for plan in self.matrix.plans)
+
+    @property
+    def harness_failed(self) -> int:
+        """Cells whose status says that the tool failed, not that the CPU did something."""
+        return sum(r["type"] == "end" and r["status"] in FAILED for r in self.records)
+
+    def grades(self, vendor: str) -> set[str]:
+        """The grades that occur."""
+        promises = load_promises()
+        ends = (
+            record
+            for record in self.records
+            if record["type"] == "end" and record["status"] != Status.SKIPPED
+        )
+        return {grade(record, promises, None, VENDORS.get(vendor, vendor)).grade for record in ends}
+
+    def text(self, style: str, vendor: str) -> str:
+        """The run in one of the formats, for stdout."""
+        return _text(self.folder.run, self.records, style)
+
+
+def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str) -> str:
+    return FORMATS[style](run, records, load_promises(), wants_colour(sys.stdout))
+
+
+def report_text(folders: Sequence[Path], style: str, vendor: str) -> str:
+    """The records of several run folders as one text; StoreError where a folder cannot be read."""
+    first = RunFolder.open(folders[0]).run
+    return _text(first, list(merge(folders)), style)

@@ -1,0 +1,73 @@
+"""The other side of the process boundary: run one plan in a process that may die of it.
+
+A worker owns nothing that outlives it but the black box, memory that it shares with its starter: the native core
+counts there, so what happened before a SIGSEGV or a SIGKILL stays readable.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import signal
+from contextlib import closing, suppress
+from typing import Any
+
+from multiprocess.connection import Connection
+
+from stress import host, native
+from stress.errors import NativeError, UnsupportedError
+
+
+def _quiet() -> None:
+    """Leave Ctrl-C to the controller, and die with whoever started us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    native.die_with_parent()
+
+
+def _map(box: int) -> mmap.mmap:
+    """The black box behind descriptor `box`, which is closed. Zeroed the first time, as it was left afterwards."""
+    try:
+        os.ftruncate(box, native.result_bytes())
+        return mmap.mmap(box, native.result_bytes())
+    finally:
+        os.close(box)
+
+
+def _attempt(plan: dict[str, Any], box: mmap.mmap) -> tuple[str, str]:
+    """Status and reason of running `plan` here."""
+    try:
+        native.run(plan, box)
+    except UnsupportedError as error:
+        return "skipped", str(error)
+    except NativeError as error:
+        return ("timeout" if error.errno == errno.ETIMEDOUT else "error"), str(error)
+    return "ok", ""
+
+
+def _send(channel: Connection, message: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # the controller has gone: there is no one to tell
+        channel.send_bytes(json.dumps(message).encode())
+
+
+def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
+    """Run `plan`, counting in the black box, then send one message: the result with its `status` and `reason`."""
+    _quiet()
+    cpus = plan["cpus"]["executors"]
+    with closing(_map(box)) as memory:
+        before = host.interrupts(cpus)
+        status, reason = _attempt(plan, memory)
+        after = host.interrupts(cpus)
+        result = native.decode(plan, memory)
+        for executor, cpu in zip(result["executors"], cpus, strict=True):
+            executor["interrupts"] = after.get(cpu, 0) - before.get(cpu, 0)
+        _send(channel, result | {"status": status, "reason": reason})
+
+
+def post_mortem(plan: dict[str, Any], box: int, channel: Connection) -> None:
+    """Send what the black box of a dead worker says."""
+    _quiet()
+    with closing(_map(box)) as memory:
+        _send(channel, native.decode(plan, memory))
