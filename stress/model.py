@@ -226,9 +226,7 @@ class Cell:
     def name(self) -> str:
         """As in `mov-imm32@x64+2/whole:int3+sync-core:l3`, with `~PROVOCATION` where it is not `auto`."""
         suffix = "" if self.provocation == "auto" else f"~{self.provocation}"
-        return (
-            f"{self.case.name}@{self.site.name}/{self.store}:{self.regime.name}:{self.placement.relation}{suffix}"
-        )
+        return f"{self.case.name}@{self.site.name}/{self.store}:{self.regime.name}:{self.placement.relation}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)

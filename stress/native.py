@@ -33,14 +33,18 @@ def _constant(prefix: str, name: str) -> int:
         raise NativeError(f"the native core knows no {prefix.lower()} '{name}'") from none
 
 
+def _text(characters: Any) -> str:
+    return bytes(ffi.buffer(characters)).rstrip(b"\0").decode()
+
+
 def probe() -> dict[str, Any]:
     """What this CPU and kernel allow: `vendor`, `isa`, `features` (names), `membarrier`, `tsc_hz`, and masks."""
     p: Any = ffi.new("struct xmc_probe *")
     lib.xmc_probe(p)
     names = [name.replace("_", "-") for name in _FEATURES if p.features & _constant("FEATURE", name)]
     return {
-        "vendor": bytes(p.vendor).rstrip(b"\0").decode(),
-        "isa": bytes(p.isa).rstrip(b"\0").decode(),
+        "vendor": _text(p.vendor),
+        "isa": _text(p.isa),
         "features": names,
         "membarrier": int(p.membarrier),
         "tsc_hz": int(p.tsc_hz),
