@@ -144,22 +144,32 @@ static void judge_returned(struct executor *ex, struct verdict *v)
 	}
 }
 
+static uint32_t hash_of(const struct verdict *v)
+{
+	uint64_t h = v->value ^ (uint64_t)v->pc << 17 ^ (uint64_t)(uint32_t)v->signal << 40 ^
+		     (uint64_t)v->outcome << 50 ^ (uint64_t)v->phase << 56;
+
+	return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 40) % XMC_SIGNATURES_MAX;
+}
+
+/* Open addressing: torn executions come by the million, of a few hundred kinds. */
 static void count_signature(struct xmc_executor_result *out, const struct verdict *v)
 {
-	struct xmc_signature *s = out->signatures, *end = s + XMC_SIGNATURES_MAX;
+	uint32_t at = hash_of(v);
 
-	for (; s < end && s->count; s++)
-		if (s->value == v->value && s->pc == v->pc && s->signal == v->signal && s->code == v->code &&
-		    s->outcome == v->outcome && s->phase == v->phase) {
-			s->count++;
-			return;
-		}
-	if (s == end) {
-		out->signatures_lost++;
+	for (uint32_t tries = 0; tries < XMC_SIGNATURES_MAX; tries++, at = (at + 1) % XMC_SIGNATURES_MAX) {
+		struct xmc_signature *s = &out->signatures[at];
+
+		if (!s->count)
+			*s = (struct xmc_signature){ .value = v->value, .pc = v->pc, .signal = v->signal,
+						     .code = v->code, .outcome = v->outcome, .phase = v->phase };
+		else if (s->value != v->value || s->pc != v->pc || s->signal != v->signal || s->code != v->code ||
+			 s->outcome != v->outcome || s->phase != v->phase)
+			continue;
+		s->count++;
 		return;
 	}
-	*s = (struct xmc_signature){ .count = 1, .value = v->value, .pc = v->pc, .signal = v->signal,
-				     .code = v->code, .outcome = v->outcome, .phase = v->phase };
+	out->signatures_lost++;
 }
 
 static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation)

@@ -84,6 +84,23 @@ struct core {
 	int watch_signal;		/* the watchdog's: recovers a hung executor */
 };
 
+/* What the watchdog remembers of one executor. */
+struct watch {
+	uint64_t progress;
+	uint64_t cpu_ns;
+};
+
+extern struct core the_core;
+
+/* core.c: take the one run (0 or -EBUSY), map and fill everything that it needs (0 or -errno), undo both. */
+int core_take(void);
+void core_give(void);
+int core_prepare(const struct xmc_plan *plan, struct xmc_result *result);
+void core_release(void);
+
+/* check.c: 0 or -EINVAL. */
+int plan_check(const struct xmc_plan *plan);
+
 /* region.c */
 int region_map(struct region *region, const struct xmc_plan *plan);
 void region_unmap(struct region *region);
@@ -109,8 +126,13 @@ void fault_release_thread(void);
 bool fault_contain_syscalls(const struct region *region);
 void fault_release_syscalls(void);
 
-/* run.c */
+/* watch.c: signal every executor that used hang_ms of CPU time without progress; `watch` is zeroed at first. */
+void watch_executors(struct watch *watch);
+
+/* threads.c */
 uint64_t now_ns(void);
+uint64_t thread_cpu_ns(pthread_t thread);
+void sleep_until(uint64_t ns);
 int pin_self(int cpu);
 void thread_usage(uint64_t *cpu_ns, uint64_t *voluntary, uint64_t *forced);
 int current_cpu(void);

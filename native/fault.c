@@ -18,22 +18,21 @@
 static const int fault_signals[] = { SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGSYS };
 #define N_FAULTS (sizeof(fault_signals) / sizeof(fault_signals[0]))
 
-static struct core *the_core;
 static struct sigaction saved[N_FAULTS + 2];
 
 static struct executor *executor_here(void)
 {
 	uint8_t here;
-	uint64_t at = (uint64_t)(uintptr_t)&here - (uint64_t)(uintptr_t)the_core->alt_stacks;
+	uint64_t at = (uint64_t)(uintptr_t)&here - (uint64_t)(uintptr_t)the_core.alt_stacks;
 	uint64_t index = at / XMC_ALT_BYTES;
 
-	return index < the_core->plan->n_executors ? &the_core->executors[index] : NULL;
+	return index < the_core.plan->n_executors ? &the_core.executors[index] : NULL;
 }
 
 /* Not the region's doing: say where, in memory that outlives us, and die of the same signal. */
 static void crash(int sig, const siginfo_t *info, const void *context)
 {
-	struct xmc_crash *c = &the_core->result->crash;
+	struct xmc_crash *c = &the_core.result->crash;
 
 	if (!c->signal) {
 		c->code = info->si_code;
@@ -110,7 +109,6 @@ int fault_install(struct core *core)
 {
 	int rc = 0;
 
-	the_core = core;
 	core->kick_signal = SIGRTMIN + 4;
 	core->watch_signal = SIGRTMIN + 5;
 	for (size_t i = 0; i < N_FAULTS && !rc; i++)
@@ -126,8 +124,8 @@ void fault_remove(void)
 {
 	for (size_t i = 0; i < N_FAULTS; i++)
 		sigaction(fault_signals[i], &saved[i], NULL);
-	sigaction(the_core->kick_signal, &saved[N_FAULTS], NULL);
-	sigaction(the_core->watch_signal, &saved[N_FAULTS + 1], NULL);
+	sigaction(the_core.kick_signal, &saved[N_FAULTS], NULL);
+	sigaction(the_core.watch_signal, &saved[N_FAULTS + 1], NULL);
 }
 
 /* Give the calling thread its alternate stack, and let the handled signals through whatever mask it inherited. */

@@ -17,9 +17,10 @@ enum xmc_limit {
 	XMC_PADS_MAX = 8,
 	XMC_PAD_BYTES_MAX = 16,
 	XMC_STEPS_MAX = 32,
+	XMC_MIXES_MAX = 4096,
 	XMC_EXECUTORS_MAX = 64,
 	XMC_PROVOCATIONS_MAX = 16,
-	XMC_SIGNATURES_MAX = 48,
+	XMC_SIGNATURES_MAX = 1024,	/* a power of two: they are hashed */
 	XMC_EVENTS_MAX = 32,
 	XMC_EVENT_BYTES = 16,
 	XMC_BUCKETS = 65,		/* log2 buckets: 0, 1, 2..3, 4..7, ... */
@@ -300,6 +301,20 @@ int xmc_probe(struct xmc_probe *probe);
  * call that failed. *result is valid in every case.
  */
 int xmc_run(const struct xmc_plan *plan, struct xmc_result *result);
+
+/* A content of the region's first region_len bytes that may arise while it is patched. */
+struct xmc_mix {
+	uint8_t bytes[XMC_IMAGE_BYTES_MAX];
+};
+
+/*
+ * Execute each of `n` mixes once, at the plan's place, on a thread of its own pinned to the first executor's CPU, with
+ * nobody patching; out[i] says how mix i shows itself (count 1, phase and outcome without meaning but for XMC_HANG).
+ * What the plan says of images, steps, provocations and limits does not matter, but it must be a valid plan.
+ *
+ * Returns and takes over signals as xmc_run does.
+ */
+int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix *mixes, struct xmc_signature *out);
 
 /*
  * Time a bare loop that calls image 0 of the plan's region and counts, compiled from C: the baseline of the value

@@ -1,0 +1,59 @@
+/* core.c - the one run that a process can have at a time: take it, fill it, give it back. */
+#include "core.h"
+#include <string.h>
+#include <sys/mman.h>
+
+struct core the_core;
+static atomic_flag busy = ATOMIC_FLAG_INIT;
+
+int core_take(void)
+{
+	return atomic_flag_test_and_set(&busy) ? -EBUSY : 0;
+}
+
+void core_give(void)
+{
+	atomic_flag_clear(&busy);
+}
+
+/* Memory for the threads; touched here, so that no thread takes a page fault in its loop for the first time. */
+int core_prepare(const struct xmc_plan *plan, struct xmc_result *result)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+	void *executors, *alt;
+	int rc;
+
+	memset(&the_core, 0, sizeof(the_core));
+	the_core.plan = plan;
+	the_core.result = result;
+	rc = region_map(&the_core.region, plan);
+	if (rc)
+		return rc;
+	result->region_address = the_core.region.text;
+	executors = mmap(NULL, plan->n_executors * sizeof(struct executor), PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (executors == MAP_FAILED)
+		return -errno;
+	the_core.executors = executors;
+	alt = mmap(NULL, plan->n_executors * XMC_ALT_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (alt == MAP_FAILED)
+		return -errno;
+	the_core.alt_stacks = alt;
+	for (uint32_t i = 0; i < plan->n_executors && !rc; i++) {
+		struct executor *ex = &the_core.executors[i];
+
+		ex->core = &the_core;
+		ex->index = i;
+		ex->out = &result->executors[i];
+		rc = executor_prepare(ex);
+	}
+	return rc ? rc : program_compile(&the_core);
+}
+
+void core_release(void)
+{
+	if (the_core.executors)
+		munmap(the_core.executors, the_core.plan->n_executors * sizeof(struct executor));
+	if (the_core.alt_stacks)
+		munmap(the_core.alt_stacks, the_core.plan->n_executors * XMC_ALT_BYTES);
+	region_unmap(&the_core.region);
+}
