@@ -1,0 +1,246 @@
+"""Outcomes held against promises. Pure: a grade is computed whenever records are read, and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stress.model import EXPECTED, Grade, Outcome, Phase, Status
+from stress.promises import STRENGTH, Level, Promise, Promises
+from stress.stats import short_rate, upper_bound_95
+
+Record = Mapping[str, Any]
+"""The end record of a cell, as the run folder keeps it."""
+
+Counts = Mapping[Phase, Mapping[Outcome, int]]
+"""Executions by phase and outcome."""
+
+EVENTS = tuple(outcome for outcome in Outcome if outcome not in EXPECTED)
+"""What a run looks for: torn, stale, fault, hang.
+
+A trap is none, in any phase: one that a protocol left standing when it had declared itself complete was
+counted as stale, and a trap after completion is an image that traps by itself.
+"""
+
+GRADES = {
+    Level.FORBIDDEN: Grade.FORBIDDEN,
+    Level.RELIED_ON: Grade.SURPRISING,
+    Level.ALLOWED: Grade.INTERESTING,
+}
+"""What it is called that an outcome of this level was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a run must have made before having seen nothing means something."""
+
+    executions: int
+    patches: int
+
+
+NEEDED = {
+    Level.FORBIDDEN: Needed(100_000, 1_000),
+    Level.RELIED_ON: Needed(100_000, 1_000),
+    Level.ALLOWED: Needed(10_000, 100),
+}
+"""By the strongest promise at stake.
+
+Every patch is one chance to see something: 1000 of them without an event put the chance under 0.3 % (95 %),
+100 under 3 %. A hundred executions a patch make it likely that each was met by some.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A cell's grade, and why.
+
+    `promise_level`: of the worst that was seen, or, where nothing was, the strongest that was at stake.
+    `upper_bound`: one-sided 95 % bound of the chance of an event per execution; `trials`: executions, in
+    all phases; `events`: those among them that were torn, stale, faulting or hung.
+    """
+
+    grade: Grade
+    promise_level: Level
+    reasons: tuple[str, ...]
+    upper_bound: float
+    trials: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeLine:
+    """What all cells of one regime showed together. Skipped ones count nowhere. `None`: not measured."""
+
+    regime: str
+    cells: int
+    executions: int
+    patches: int
+    old: int
+    new: int
+    torn: int
+    stale: int
+    fault: int
+    trap: int
+    hang: int
+    store_tears: int | None
+    fetch_tears: int | None
+    seconds: float
+    upper_bound_95: float
+    grade: Grade
+
+
+def counts_of(record: Record) -> Counts:
+    """Return what the cell counted, or one provocation's share of it: nothing, where it never ran."""
+    return {
+        Phase(phase): {Outcome(name): n for name, n in row.items()}
+        for phase, row in record["outcomes"].items()
+    }
+
+
+def total(counts: Counts, *outcomes: Outcome) -> int:
+    """Return the executions in all phases that ended in one of `outcomes`; in any, where none is named."""
+    return sum(row.get(outcome, 0) for row in counts.values() for outcome in outcomes or Outcome)
+
+
+def grade(record: Record, promises: Promises, control: bool | None = None, vendor: str = "") -> Verdict:
+    """Return the verdict on one cell.
+
+    `control`: whether the cell's positive control saw an event; None: the run had none for it. `vendor`:
+    whose promises to hold it against, "" for the CPU's own.
+
+    Raises:
+        CaseError: the record's kind or regime code is unknown.
+    """
+    counts = counts_of(record)
+    looked_for = EVENTS if _modified(record) else (*EVENTS, Outcome.TRAP)
+    promise = _promise_for(record, promises, vendor or record["vendor"])
+    trials, events = total(counts), total(counts, *looked_for)
+    bound = upper_bound_95(events, trials)
+    seen = [
+        (promise(phase, event), f"{row[event]} {event} of {trials} ({phase})")
+        for phase, row in counts.items()
+        for event in looked_for
+        if row.get(event, 0)
+    ]
+    if seen:
+        seen.sort(key=lambda item: STRENGTH[item[0].level], reverse=True)
+        level = seen[0][0].level
+        reasons = [f"{what}: {_tell(why)}" for why, what in seen] + _ended(record)
+        return Verdict(GRADES[level], level, tuple(reasons), bound, trials, events)
+    at_stake, phases = _at_stake(promise)
+    proving = sum(sum(counts.get(phase, {}).values()) for phase in phases)
+    lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
+    verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
+    reasons = [*(lacking or _clean(record, trials, bound, control)), f"at stake: {_tell(at_stake)}"]
+    return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events)
+
+
+def aggregate(records: Iterable[Record], promises: Promises, vendor: str = "") -> list[RegimeLine]:
+    """Return one line a regime, in the order in which the records first name them.
+
+    A line's grade is the worst of its cells, which are those that ran; a regime of which every cell was
+    skipped is UNPROVEN. `vendor`: as in `grade`.
+    """
+    by_regime: dict[str, list[Record]] = {}
+    for record in records:
+        by_regime.setdefault(record["regime"], []).append(record)
+    return [
+        _line(regime, [(cell, grade(cell, promises, vendor=vendor)) for cell in cells if _ran(cell)])
+        for regime, cells in by_regime.items()
+    ]
+
+
+def worst(grades: Iterable[Grade]) -> Grade:
+    """Return the worst of `grades`, FORBIDDEN first; of none, UNPROVEN."""
+    order = list(Grade)
+    return min(grades, key=order.index, default=Grade.UNPROVEN)
+
+
+def _ran(record: Record) -> bool:
+    return bool(record["status"] != Status.SKIPPED)
+
+
+def _line(regime: str, cells: list[tuple[Record, Verdict]]) -> RegimeLine:
+    counts = [counts_of(record) for record, _ in cells]
+    executions = sum(verdict.trials for _, verdict in cells)
+    return RegimeLine(
+        regime=regime,
+        cells=len(cells),
+        executions=executions,
+        patches=sum(record["patches"] for record, _ in cells),
+        **{outcome.value: sum(total(count, outcome) for count in counts) for outcome in Outcome},
+        store_tears=None,
+        fetch_tears=None,
+        seconds=sum(record["seconds"] for record, _ in cells),
+        upper_bound_95=upper_bound_95(sum(verdict.events for _, verdict in cells), executions),
+        grade=worst(verdict.grade for _, verdict in cells),
+    )
+
+
+def _modified(record: Record) -> bool:
+    """Whether anything was stored at all, so that an executor may see anything but the first image."""
+    return bool(record["regime"] != "idle" or record["patches"])
+
+
+def _promise_for(record: Record, promises: Promises, vendor: str) -> Callable[[Phase, Outcome], Promise]:
+    modified, ablation = _modified(record), bool(record["ablation_of"])
+
+    def promise(phase: Phase, outcome: Outcome) -> Promise:
+        kind, code, claims = record["kind"], record["code"], record["completes"]
+        return promises.look_up(kind, code, vendor, phase, outcome, claims, ablation, modified)
+
+    return promise
+
+
+def _at_stake(promise: Callable[[Phase, Outcome], Promise]) -> tuple[Promise, list[Phase]]:
+    """Return the strongest promise, and the phases in which an execution could have broken one as strong."""
+    strongest = {
+        phase: max((promise(phase, event) for event in EVENTS), key=lambda p: STRENGTH[p.level])
+        for phase in (Phase.POST, Phase.CONCURRENT)
+    }
+    best = max(strongest.values(), key=lambda p: STRENGTH[p.level])
+    return best, [phase for phase, its in strongest.items() if its.level is best.level]
+
+
+def _tell(promise: Promise) -> str:
+    source = f" [{promise.source}]" if promise.source else ""
+    return f"{promise.level}. {promise.why}{source}"
+
+
+def _ended(record: Record) -> list[str]:
+    """Return what became of a cell that did not end well: what it had counted is evidence all the same."""
+    if record["status"] == Status.OK:
+        return []
+    tail = "" if record["status"] == Status.SKIPPED else "; graded on what it had counted"
+    return [f"{record['status']}: {record['reason'] or 'no reason given'}{tail}"]
+
+
+def _lacking(
+    record: Record, proving: int, phases: list[Phase], needed: Needed, control: bool | None
+) -> list[str]:
+    """Return why this cell could not have seen anything, a line each.
+
+    `proving`: executions in the `phases` where the promise at stake could have been broken.
+    """
+    if not _ran(record):
+        return []
+    lacking = []
+    if proving < needed.executions:
+        where = " and ".join(phases)
+        lacking.append(f"too few executions: {proving} ({where}), where {needed.executions} are needed")
+    if _modified(record) and record["patches"] < needed.patches:
+        lacking.append(f"too few patches: {record['patches']}, where {needed.patches} are needed")
+    if control is False:
+        lacking.append("its positive control, on the same CPUs and site, saw nothing either")
+    return lacking
+
+
+def _clean(record: Record, trials: int, bound: float, control: bool | None) -> list[str]:
+    names = ", ".join(record["provocations"]) or record["provocation"]
+    seen = "saw events" if control else "was not part of the run"
+    return [
+        f"0 of {trials} executions: less than {short_rate(bound)} each, one-sided 95 %",
+        f"survived: {names}",
+        f"its positive control {seen}",
+    ]

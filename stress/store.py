@@ -1,0 +1,250 @@
+"""A run is a folder that survives anything: `run.json`, `records.jsonl`, `events.jsonl`.
+
+A line is one JSON object, written with one `write` and synced before the call returns, so that a kill or a
+power cut costs at most the line being written. That has no newline: readers ignore it, writers cut it off.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+from stress.errors import StoreError
+
+SCHEMA = 1
+RUN = "run.json"
+RECORDS = "records.jsonl"
+EVENTS = "events.jsonl"
+HALF_WRITTEN = RUN + ".tmp"
+
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or give another --out"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give an --out that can be written"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "give an --out that is a folder"),
+    errno.EAGAIN: "another run writes to it: wait for its end or give another --out",
+}
+"""errno -> what the user can do. EAGAIN comes from the lock alone."""
+
+Line = dict[str, Any]
+
+
+class RunFolder:
+    """One run's folder, open for appending by this process alone. Use `create` or `open`; close when done."""
+
+    def __init__(self, path: Path, run: Line) -> None:
+        self.path = path
+        self.run = run
+        self._records = _open_lines(path / RECORDS)
+        try:
+            self._events = _open_lines(path / EVENTS)
+            _sync_names(path)
+        except StoreError:
+            os.close(self._records)
+            raise
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], run: Mapping[str, Any]) -> Self:
+        """Return a new run folder at `path`, made with its parents where it does not exist.
+
+        `run`: the header, kept in `run.json` with the schema's number; of JSON types.
+
+        Raises:
+            StoreError: the folder holds something already, or cannot be made or written.
+        """
+        path = Path(path)
+        with _reporting(path, "cannot make the folder"):
+            path.mkdir(parents=True, exist_ok=True)
+            held = {entry.name for entry in path.iterdir()} - {HALF_WRITTEN}
+        if RUN in held:
+            raise StoreError(f"{path}: holds a run already; go on with --resume, or give another --out")
+        if held:
+            raise StoreError(f"{path}: is not empty and holds no run; give a new folder or an empty one")
+        header = {"schema": SCHEMA, **run}
+        _write_atomically(path / RUN, json.dumps(header, indent=1, allow_nan=False) + "\n")
+        return cls(path, header)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the run folder at `path`, ready to go on: what a crash left half written is cut off.
+
+        Raises:
+            StoreError: there is none, it is damaged, another process writes to it, or it cannot be written.
+        """
+        return cls(Path(path), read_run(path))
+
+    def append_record(self, record: Mapping[str, Any]) -> None:
+        """Append one line to `records.jsonl`; it is on the disk when this returns.
+
+        Raises:
+            StoreError: it is not, and the file is as it was before.
+        """
+        _append(self._records, self.path / RECORDS, [record])
+
+    def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines to `events.jsonl`, as `append_record` does: all of them or none."""
+        _append(self._events, self.path / EVENTS, events)
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        os.close(self._records)
+        os.close(self._events)
+
+
+def read_run(path: str | os.PathLike[str]) -> Line:
+    """Return the header of the run in folder `path`.
+
+    Raises:
+        StoreError: the folder holds none that this version can read.
+    """
+    file = Path(path) / RUN
+    with _reporting(file, "cannot read"):
+        try:
+            return _parse(file.read_bytes(), str(file))
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[Line]:
+    """Yield the records of the run in folder `path`, start and end records alike, oldest first.
+
+    A last line without a newline was being written when the run was cut short, and is left out.
+
+    Raises:
+        StoreError: a complete line is not a record; the text names file and line.
+    """
+    file = Path(path) / RECORDS
+    with _reporting(file, "cannot read"), file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            record = _parse(line, f"{file}:{number}")
+            if record.get("type") not in ("start", "end") or not isinstance(record.get("id"), str):
+                raise StoreError(f"{file}:{number}: is no record; restore the file or delete the line")
+            yield record
+
+
+def merge(paths: Iterable[str | os.PathLike[str]]) -> list[Line]:
+    """Return the records of several run folders, each once, in the order in which they are first met.
+
+    The same plan on two machines is two records. An end record takes the place of its start record; a start
+    record without an end in any folder is kept, last: its cell was begun and not finished. Of two end records
+    the first stays.
+
+    Raises:
+        StoreError: as `read_records`.
+    """
+    ends: dict[tuple[str, str], Line] = {}
+    starts: dict[str, Line] = {}
+    for record in chain.from_iterable(map(read_records, paths)):
+        if record["type"] == "end":
+            ends.setdefault((record["id"], record.get("host", "")), record)
+        else:
+            starts.setdefault(record["id"], record)
+    ended = {plan for plan, _ in ends}
+    return [*ends.values(), *(start for plan, start in starts.items() if plan not in ended)]
+
+
+def _parse(line: bytes, where: str) -> Line:
+    """Return the JSON object in `line`, of a schema that this version reads."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:  # malformed JSON or UTF-8
+        raise StoreError(f"{where}: is damaged: {error}; restore the file or delete the line") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{where}: is no JSON object; restore the file or delete the line")
+    if value.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{where}: has schema {value.get('schema')!r}, we read {SCHEMA}; use its own version"
+        )
+    return value
+
+
+def _append(descriptor: int, file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    compact = (json.dumps(line, separators=(",", ":"), allow_nan=False) for line in lines)
+    data = "".join(f"{text}\n" for text in compact).encode()
+    if not data:
+        return
+    before = os.fstat(descriptor).st_size
+    with _reporting(file, "cannot write"):
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(errno.ENOSPC, f"no space for more than {written} of {len(data)} bytes")
+            os.fsync(descriptor)
+        except OSError:
+            with suppress(OSError):  # else the next writer does it
+                os.ftruncate(descriptor, before)
+            raise
+
+
+def _open_lines(file: Path) -> int:
+    """Return a descriptor that appends to `file`, locked for us, with an unterminated last line cut off."""
+    with _reporting(file, "cannot open"):
+        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor)
+            _cut_tail(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    """Lock, where the file system can: two writers would cut off each other's lines."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _cut_tail(descriptor: int) -> None:
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        begin = max(0, end - 65536)
+        kept = os.pread(descriptor, end - begin, begin).rfind(b"\n") + 1
+        end = begin + kept
+        if kept:
+            break
+    if end < size:
+        os.ftruncate(descriptor, end)
+
+
+def _write_atomically(file: Path, text: str) -> None:
+    """Make `file` hold `text` or leave it as it was; durable once the folder's names are synced."""
+    scratch = file.with_name(HALF_WRITTEN)
+    with _reporting(file, "cannot write"), scratch.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+        scratch.replace(file)
+
+
+def _sync_names(path: Path) -> None:
+    """Make the names in `path` durable, and its own name where we may read its parent."""
+    parent = path.resolve().parent
+    with _reporting(path, "cannot sync"):
+        for folder in (path, parent) if os.access(parent, os.R_OK) else (path,):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _reporting(path: Path, what: str) -> Iterator[None]:
+    """Turn what the system refuses into one line with the path and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "check the folder or give another --out")
+        raise StoreError(f"{path}: {what}: {error.strerror or error}; {remedy}") from error
