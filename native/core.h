@@ -115,6 +115,9 @@ void *executor_main(void *executor);
 /* executor.c: fill the frame once the region is mapped. */
 int executor_prepare(struct executor *ex);
 
+/* observer.c: read the patched bytes as data until the run stops. The plan's images must count generations. */
+int observe_until_stopped(struct executor *ex);
+
 /* classify.c: account for what ended a batch; called by the executor's own thread. */
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation);
 

@@ -113,7 +113,7 @@ void *executor_main(void *arg)
 	       !atomic_load_explicit(&core->shared.stop, memory_order_relaxed))
 		xmc_arch_relax();
 	if (!out->error)
-		out->error = execute_until_stopped(ex);
+		out->error = core->plan->observe ? observe_until_stopped(ex) : execute_until_stopped(ex);
 	if (out->error)
 		atomic_store(&core->shared.stop, 1);
 	out->cpu_last = current_cpu();

@@ -91,9 +91,9 @@ static int emit_qword(struct core *core, struct program *program, const struct s
 	return emit_store(core, program, shadow, (int64_t)(r.start - in_qword), 8, step);
 }
 
-/* Two stores that meet at the straddle point: the first ends there, the second begins there. */
+/* Two stores that meet at the straddle point: one ends there, the other begins there. */
 static int emit_split(struct core *core, struct program *program, const struct shadow *shadow, struct range r,
-		      uint32_t step)
+		      uint32_t step, bool back_first)
 {
 	const struct xmc_plan *plan = core->plan;
 	uint64_t point = plan->patch + (plan->split ? plan->split : plan->patch_len / 2);
@@ -102,10 +102,12 @@ static int emit_split(struct core *core, struct program *program, const struct s
 
 	if (point <= r.start || point >= r.start + r.len)
 		return emit_whole(core, program, shadow, r, step);
-	front = (uint32_t)(point - r.start);
-	back = r.len - front;
-	rc = emit_store(core, program, shadow, (int64_t)point - width_for(front), width_for(front), step);
-	return rc ? rc : emit_store(core, program, shadow, (int64_t)point, width_for(back), step);
+	front = width_for((uint32_t)(point - r.start));
+	back = width_for((uint32_t)(r.start + r.len - point));
+	rc = back_first ? emit_store(core, program, shadow, (int64_t)point, back, step) : 0;
+	if (!rc)
+		rc = emit_store(core, program, shadow, (int64_t)point - front, front, step);
+	return rc || back_first ? rc : emit_store(core, program, shadow, (int64_t)point, back, step);
 }
 
 static int emit_bytes(struct core *core, struct program *program, const struct shadow *shadow, struct range r,
@@ -132,13 +134,15 @@ static int compile_store(struct core *core, struct program *program, struct shad
 		memcpy(at, xmc_arch_trap, xmc_arch_trap_len);
 	else
 		memcpy(at, plan->images[image].bytes + r.start, r.len);
+	if (plan->observe && image % XMC_WITNESS_STORES != XMC_WITNESS_REAL)
+		return emit_split(core, program, shadow, r, step, image % XMC_WITNESS_STORES == XMC_WITNESS_BACK_FIRST);
 	switch (plan->store) {
 	case XMC_STORE_QWORD:
 		return emit_qword(core, program, shadow, r, step);
 	case XMC_STORE_BYTES:
 		return emit_bytes(core, program, shadow, r, step);
 	case XMC_STORE_SPLIT:
-		return emit_split(core, program, shadow, r, step);
+		return emit_split(core, program, shadow, r, step, false);
 	default:
 		return emit_whole(core, program, shadow, r, step);
 	}

@@ -149,6 +149,8 @@ struct xmc_plan {
 	uint32_t via;			/* enum xmc_via */
 	uint32_t store;			/* enum xmc_store */
 	uint32_t window;		/* 1: executors read done and begun; 0: they read nothing but the code */
+	uint32_t observe;		/* 1: executors read the patched bytes as data instead: the witness; image i
+					   is stored as enum xmc_witness_store i % 3 says */
 	uint32_t trap_is_ours;		/* 1: the writer's steps plant traps, so a trap at the head is expected */
 	uint32_t n_steps;
 	uint32_t n_exec_steps;
@@ -202,6 +204,24 @@ struct xmc_slice {
 	uint64_t outcomes[XMC_PHASES][XMC_OUTCOMES];
 };
 
+/* What the writer of a witness does in turn: the store in question, and two controls that are two events for certain. */
+enum xmc_witness_store {
+	XMC_WITNESS_REAL,		/* the plan's own store */
+	XMC_WITNESS_FRONT_FIRST,	/* two stores that meet at the straddle point, the lower one first */
+	XMC_WITNESS_BACK_FIRST,
+	XMC_WITNESS_STORES
+};
+
+/*
+ * What data readers saw of two patched bytes, read one after the other: [0] the lower address first, [1] the higher.
+ * Loads are performed in program order, so a second read that is older than the first proves that the store reached
+ * memory as two events, with the byte read first changed first. Tears are counted by the store that was in flight.
+ */
+struct xmc_pair {
+	uint64_t samples[2];
+	uint64_t tears[2][XMC_WITNESS_STORES];
+};
+
 struct xmc_executor_result {
 	int32_t tid;
 	int32_t cpu_first;		/* CPU it ran on when it began, and when it ended */
@@ -219,6 +239,9 @@ struct xmc_executor_result {
 	struct xmc_slice slices[XMC_PROVOCATIONS_MAX];
 	struct xmc_signature signatures[XMC_SIGNATURES_MAX];
 	struct xmc_event ring[XMC_EVENTS_MAX];
+	struct xmc_pair pairs[XMC_IMAGE_BYTES_MAX];	/* observe only: bytes i and i + 1 of the patch; at
+							   patch_len - 1 its first and its last byte */
+	uint64_t samples_discarded;	/* pairs whose two reads lay too far apart in time */
 };
 
 struct xmc_writer_result {

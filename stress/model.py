@@ -147,6 +147,7 @@ class Regime:
     `completes`: after its last step no executor may run old code. `code`: R0..R9 (docs/promises.md).
     `needs`: feature names of the host. `min_patch`: bytes that must be patched for it to make sense.
     `ablation_of`: the complete protocol that this one deliberately breaks, or "".
+    `observes`: executors read the patched bytes as data instead of executing them: the data witness.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Regime:
     needs: tuple[str, ...] = ()
     min_patch: int = 1
     ablation_of: str = ""
+    observes: bool = False
 
     @property
     def traps(self) -> bool:

@@ -98,7 +98,7 @@ def _native_plan(plan: dict[str, Any]) -> Any:
     _fill_region(p, plan["region"])
     _fill_limits(p, plan["limits"])
     p.via, p.store = _constant("VIA", plan["via"]), _constant("STORE", plan["store"])
-    p.window, p.trap_is_ours = plan["window"], plan["traps"]
+    p.window, p.trap_is_ours, p.observe = plan["window"], plan["traps"], plan["observe"]
     p.n_steps, p.n_exec_steps = len(plan["writer"]), len(plan["executor"])
     for slot, step in zip(p.steps, plan["writer"], strict=False):
         _fill_step(slot, *step)
@@ -144,6 +144,26 @@ def run(plan: dict[str, Any], box: Any) -> None:
     if code in (errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
         raise UnsupportedError(f"refused by this machine: {what}")
     raise NativeError(f"the native core ended with {errno.errorcode.get(code, code)}: {what}", code)
+
+
+def run_mixes(plan: dict[str, Any], mixes: list[bytes]) -> list[tuple[str, int, int, int]]:
+    """How each of `mixes` (contents of the whole region) shows itself when executed once at the plan's place.
+
+    One `(signal, code, pc, value)` each, as in a record's signatures.
+
+    Raises:
+        NativeError, UnsupportedError: as `run`.
+    """
+    if not mixes:
+        return []
+    native: Any = ffi.new("struct xmc_mix[]", len(mixes))
+    out: Any = ffi.new("struct xmc_signature[]", len(mixes))
+    for slot, mix in zip(native, mixes, strict=True):
+        ffi.memmove(slot.bytes, mix, len(mix))
+    code = -int(lib.xmc_run_mixes(_native_plan(plan), len(mixes), native, out))
+    if code:
+        raise NativeError(f"the byte mixes could not be executed: {os.strerror(code)}", code)
+    return [(_signal_name(s.signal), int(s.code), int(s.pc), int(s.value)) for s in out]
 
 
 def bare_loop(plan: dict[str, Any], seconds: float) -> float:
@@ -251,6 +271,25 @@ def _sparse(rows: list[Any]) -> dict[str, int]:
     return {str(i): total for i in range(lib.XMC_BUCKETS) if (total := sum(int(row[i]) for row in rows))}
 
 
+def _pairs(plan: dict[str, Any], executors: list[Any]) -> list[dict[str, Any]]:
+    """What the witness saw of bytes i and i + 1 of the patch, and, last, of its first and last byte.
+
+    `samples`: lower byte read first, higher first. `tears`: the same two, each by the store in flight (real, front
+    first, back first).
+    """
+    both, stores = (0, 1), range(lib.XMC_WITNESS_STORES)
+    return [
+        {
+            "samples": [sum(int(x.pairs[i].samples[order]) for x in executors) for order in both],
+            "tears": [
+                [sum(int(x.pairs[i].tears[order][store]) for x in executors) for store in stores]
+                for order in both
+            ],
+        }
+        for i in range(plan["region"]["patch_len"])
+    ]
+
+
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
     """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
     r: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
@@ -288,5 +327,6 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "hangs_signalled": int(r.hangs_signalled),
         "syscalls_contained": bool(r.syscalls_contained),
         "crash": crash,
+        "pairs": _pairs(plan, executors) if plan["observe"] else [],
         "events": [e for x in executors for e in _events(x, plan["provocations"])],
     }

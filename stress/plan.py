@@ -150,6 +150,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "store": cell.store,
         "window": any(step.op == "publish" for step in cell.regime.writer),
         "traps": cell.regime.traps,
+        "observe": cell.regime.observes,
         "writer": _steps(cell.regime.writer),
         "executor": _exec_steps(cell.regime.executor),
         "provocations": [

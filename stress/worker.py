@@ -16,7 +16,7 @@ from typing import Any
 
 from multiprocess.connection import Connection
 
-from stress import host, native
+from stress import host, mixes, native
 from stress.errors import NativeError, UnsupportedError
 
 
@@ -47,6 +47,15 @@ def _attempt(plan: dict[str, Any], box: mmap.mmap) -> tuple[str, str]:
     return "ok", ""
 
 
+def _attribute(plan: dict[str, Any], result: dict[str, Any]) -> None:
+    """Say which byte mixes the wrong executions were: those that, executed alone, show themselves the same way."""
+    if not any(s["outcome"] in ("torn", "fault", "hang") for s in result["signatures"]):
+        return
+    every = mixes.of_plan(plan)
+    known = mixes.table(every, native.run_mixes(plan, [mix.bytes for mix in every]))
+    mixes.attribute(result["signatures"], known)
+
+
 def _send(channel: Connection, message: dict[str, Any]) -> None:
     with suppress(BrokenPipeError):  # the controller has gone: there is no one to tell
         channel.send_bytes(json.dumps(message).encode())
@@ -61,6 +70,7 @@ def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
         status, reason = _attempt(plan, memory)
         after = host.interrupts(cpus)
         result = native.decode(plan, memory)
+        _attribute(plan, result)
         for executor, cpu in zip(result["executors"], cpus, strict=True):
             executor["interrupts"] = after.get(cpu, 0) - before.get(cpu, 0)
         _send(channel, result | {"status": status, "reason": reason})

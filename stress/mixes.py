@@ -1,0 +1,126 @@
+"""Byte mixes: what may be fetched while one image replaces another, what each does, and which one it was.
+
+A mix is named by the image that each patched byte comes from: `0011` took its first two bytes from image 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+FULL = 8
+"""Differing bytes up to which every subset is a mix; beyond, only contiguous splits are."""
+
+Signature = tuple[str, int, int, int]
+"""How an execution shows itself: signal ("" where it returned), si_code, PC from the region's start, value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """One content of the region. `label`: an image's index for each patched byte."""
+
+    label: str
+    bytes: bytes
+
+
+def _digit(image: int) -> str:
+    return "0123456789abcdef"[image]
+
+
+def _subsets(n: int) -> Iterator[int]:
+    """Bit masks over `n` differing bytes, each neither empty nor full."""
+    if n <= FULL:
+        yield from range(1, (1 << n) - 1)
+        return
+    for cut in range(1, n):
+        front = (1 << cut) - 1
+        yield front
+        yield front ^ ((1 << n) - 1)
+
+
+def mixes_of(images: Sequence[bytes], patch: int, patch_len: int) -> list[Mix]:
+    """Every mix of every two images that is not itself an image; equal contents once.
+
+    Bytes in which the two agree are labelled as the lower-numbered image's.
+    """
+    found: dict[bytes, Mix] = {}
+    for a, b in combinations(range(len(images)), 2):
+        differing = [i for i in range(patch, patch + patch_len) if images[a][i] != images[b][i]]
+        for mask in _subsets(len(differing)):
+            content = bytearray(images[a])
+            label = [_digit(a)] * patch_len
+            for bit, at in enumerate(differing):
+                if mask >> bit & 1:
+                    content[at] = images[b][at]
+                    label[at - patch] = _digit(b)
+            found.setdefault(bytes(content), Mix("".join(label), bytes(content)))
+    return [mix for content, mix in found.items() if content not in images]
+
+
+def of_plan(plan: Mapping[str, Any]) -> list[Mix]:
+    """The mixes of a resolved plan."""
+    region = plan["region"]
+    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    return mixes_of(images, region["patch"], region["patch_len"])
+
+
+def table(mixes: Sequence[Mix], signatures: Iterable[Signature]) -> dict[Signature, list[Mix]]:
+    """Which mixes show themselves by each signature."""
+    found: dict[Signature, list[Mix]] = {}
+    for mix, signature in zip(mixes, signatures, strict=True):
+        found.setdefault(signature, []).append(mix)
+    return found
+
+
+def is_image(signature: Signature, plan: Mapping[str, Any]) -> bool:
+    """Whether an execution with this signature passes for one of the plan's images."""
+    signal, _, pc, value = signature
+    region = plan["region"]
+    if signal == "SIGTRAP" and pc == region["head"] + 1:
+        return any(image["traps"] for image in region["images"]) or bool(plan["traps"])
+    return not signal and value in {image["returns"] for image in region["images"] if not image["traps"]}
+
+
+def attribute(signatures: Iterable[dict[str, Any]], known: Mapping[Signature, Sequence[Mix]]) -> None:
+    """Add to each signature of a record `mixes`: the labels that it may have been, none where it is none of them."""
+    for s in signatures:
+        key = (s["signal"], s["code"], s["pc"], s["value"])
+        s["mixes"] = [mix.label for mix in known.get(key, ())]
+
+
+def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[int]:
+    """Indices i of the patch such that bytes i and i + 1 of the mix come from different images.
+
+    A byte in which the images of the mix agree may have come from either, so it ends no run.
+    """
+    sources = sorted(set(label))
+    if len(sources) != 2:
+        return []
+    a, b = (images[int(source, 16)] for source in sources)
+    at = [i for i in range(len(label)) if a[patch + i] != b[patch + i]]
+    return [
+        cut
+        for left, right in zip(at, at[1:], strict=False)
+        if label[left] != label[right]
+        for cut in range(left, right)
+    ]
+
+
+def decode_text(code: bytes, entry: int, isa: str) -> str:
+    """What a decoder makes of `code` from `entry` on: instructions joined by `; `, "" where there is no decoder.
+
+    Decoded as valid is not executable here: the executed table decides, this explains.
+    """
+    if isa != "x86_64":
+        return ""
+    from iced_x86 import Decoder, Formatter, FormatterSyntax
+
+    formatter = Formatter(FormatterSyntax.GAS)
+    texts = []
+    for instruction in Decoder(64, code[entry:], ip=entry):
+        texts.append(formatter.format(instruction) if instruction else "(bad)")
+        if not instruction or texts[-1].startswith(("ret", "jmp")):
+            break
+    return "; ".join(texts)

@@ -1,0 +1,130 @@
+"""The data witness: whether memory really held what was fetched.
+
+A torn execution ran a mix of two images. If data readers beside the same store at the same site see the store arrive
+in two steps exactly where the mix changes from one image to the other, memory held that mix for a moment: a *store
+tear*. If many data readers never saw that, only the fetch was not atomic: a *fetch tear*. Anything else is not
+attributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stress.mixes import boundaries
+from stress.model import Cell, Image, Regime, Step
+from stress.sites import misfit
+
+GENERATIONS = 15
+"""Images of a witness: a byte tells its generation modulo this, so it must exceed what can pass between two reads; a
+multiple of three, because the real store and two controls take turns."""
+
+ENOUGH_CONTROLS = 10
+"""Tears of the control, a store that is two events for certain, in the same run, bytes and order, from which "the
+real store, of which none was seen, is one event" is concluded."""
+
+REGIME = Regime(
+    name="witness",
+    code="R0",
+    summary="store as ever; executors read the patched bytes as data, two neighbours at a time, in both orders",
+    source="x86-TSO: loads are not reordered with other loads (Intel SDM volume 3A, Memory Ordering in P6 and More "
+    "Recent Processor Families; AMD APM volume 2, 7.2)",
+    # The pause keeps fewer stores between two reads than a generation counter of four bits can tell apart.
+    writer=(Step("store", "all", "new"), Step("delay", "", 150)),
+    observes=True,
+)
+
+
+def _counting(cell: Cell) -> tuple[Image, ...]:
+    """Images that hold their own index in every patched byte."""
+    case, first = cell.case, cell.case.images[0].bytes
+    head, tail = first[: case.patch], first[case.patch + case.patch_len :]
+    return tuple(Image(head + bytes([i] * case.patch_len) + tail, "", i + 1) for i in range(GENERATIONS))
+
+
+def witnesses(cells: Iterable[Cell]) -> list[Cell]:
+    """One witness for each case, site, store and placement among `cells` that is patched in more than one byte."""
+    found: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        key = (cell.case.name, cell.site, cell.store, cell.placement.relation)
+        if cell.regime.patches and cell.case.patch_len > 1 and not misfit(cell.case, cell.site, cell.store):
+            regime = replace(REGIME, via=cell.regime.via if key not in found else found[key].regime.via)
+            case = replace(cell.case, images=_counting(cell))
+            found.setdefault(key, replace(cell, case=case, regime=regime))
+    return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Tears:
+    """Torn, faulting and hanging executions of a cell by what was not atomic."""
+
+    store: int = 0
+    fetch: int = 0
+    unattributed: int = 0
+
+    def __add__(self, other: Tears) -> Tears:
+        """Both together."""
+        return Tears(self.store + other.store, self.fetch + other.fetch, self.unattributed + other.unattributed)
+
+
+def key_of(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What a record and its witness have in common."""
+    return record["case"], record["site"], record["store"], record["placement"]
+
+
+def by_key(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Mapping[str, Any]]:
+    """The witness records among `records`."""
+    return {key_of(r): r for r in records if r["type"] == "end" and r.get("pairs")}
+
+
+def _newer(first: str, second: str, n: int) -> int:
+    """1 where image `second` follows `first`, -1 where it precedes it, 0 where the labels cannot tell."""
+    step = (int(second, 16) - int(first, 16)) % n
+    return 0 if n == 2 else 1 if step == 1 else -1 if step == n - 1 else 0
+
+
+def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, newer: int) -> str:
+    """What the witness says of a change of image between bytes `cut` and `cut + 1`.
+
+    `newer`: -1 the lower byte is the newer one (memory held that if reading it first ever came out newer), 1 the
+    higher, 0 not known (then both ways must have been seen, or neither).
+    """
+    orders = {-1: (0,), 1: (1,), 0: (0, 1)}[newer]
+    ends = pairs[-1]["tears"]
+    if all(pairs[cut]["tears"][order][0] for order in orders):
+        return "store"
+    if all(
+        not pairs[cut]["tears"][order][0] and not ends[order][0] and ends[order][1 + order] >= ENOUGH_CONTROLS
+        for order in orders
+    ):
+        return "fetch"
+    return "unattributed"
+
+
+def _verdict(label: str, images: Sequence[bytes], patch: int, pairs: Sequence[Mapping[str, Any]]) -> str:
+    cuts = boundaries(label, images, patch)
+    found = {_cut(pairs, cut, _newer(label[cut], label[cut + 1], len(images))) for cut in cuts}
+    if "fetch" in found:
+        return "fetch"
+    return "store" if found == {"store"} else "unattributed"
+
+
+def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Tears:
+    """How many of a record's wrong executions were store tears and how many fetch tears, as `witness` says.
+
+    A discipline of several stores is never attributed by this witness, which watched one store of the whole patch.
+    """
+    wrong = [s for s in record["signatures"] if s["outcome"] in ("torn", "fault", "hang")]
+    total = sum(s["count"] for s in wrong)
+    plan = record["plan"]
+    single = plan and sum(op == "store" for op, *_ in plan["writer"]) == 1
+    if witness is None or not single:
+        return Tears(unattributed=total)
+    images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
+    patch = plan["region"]["patch"]
+    counts = {"store": 0, "fetch": 0, "unattributed": 0}
+    for s in wrong:
+        verdicts = {_verdict(label, images, patch, witness["pairs"]) for label in s.get("mixes", ())}
+        counts[verdicts.pop() if len(verdicts) == 1 else "unattributed"] += s["count"]
+    return Tears(**counts)
