@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stress import native
+from stress import blackbox, native
 from stress.cases import load_cases
 from stress.host import read_host
 from stress.model import Cell, Limits, Placement, Plan, Provocation, Regime, Site
@@ -55,9 +55,9 @@ def value_loop(case: str, cpu: int) -> Pair:
 
     def pair(seconds: float) -> tuple[float, float]:
         plan = idle_plan(case, seconds, cpu)
-        box = bytearray(native.result_bytes())
+        box = bytearray(blackbox.result_bytes())
         native.run(plan, box)
-        result = native.decode(plan, box)
+        result = blackbox.decode(plan, box)
         executions = sum(sum(row.values()) for row in result["outcomes"].values())
         return executions / result["seconds"], native.bare_loop(plan, seconds)
 
@@ -90,7 +90,9 @@ def main() -> int:
         measure(f"value loop, {case}", baseline, 0.95, pair, options.rounds, options.seconds)
         for case, pair in pairs.items()
     ]
-    print(f"{host.model_name}, family {host.family} model {host.model}, hypervisor {host.hypervisor or 'none'}")
+    print(
+        f"{host.model_name}, family {host.family} model {host.model}, hypervisor {host.hypervisor or 'none'}"
+    )
     print(f"{'figure':26} {'ours/s':>9} {'baseline/s':>10}  {'ratio':>5} {'low':>5} {'high':>5}  target")
     for f in figures:
         verdict = "met" if f.met else "MISSED"

@@ -236,6 +236,17 @@ def report(folders: tuple[str, ...], style: str, vendor: str) -> None:
     click.echo(report_text([Path(folder) for folder in folders], style, vendor), nl=False)
 
 
+@cli.command()
+@click.argument("cell")
+@click.option("--run", "folder", metavar="DIR", help="The run it belongs to; by default the youngest.")
+@click.option("--vendor", default="", help="Grade by another vendor's promises: amd, intel, generic.")
+def explain(cell: str, folder: str | None, vendor: str) -> None:
+    """Tell why a cell of a run has its grade: what ran, what was seen, what is promised, by whom."""
+    from stress.session import explain_text
+
+    click.echo(explain_text(cell, Path(folder) if folder else None, vendor))
+
+
 def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 

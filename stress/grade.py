@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stress.evidence import gather
 from stress.model import EXPECTED, Grade, Outcome, Phase, Status
 from stress.promises import STRENGTH, Level, Promise, Promises
 from stress.stats import short_rate, upper_bound_95
+from stress.witness import Tears
 
 Record = Mapping[str, Any]
 """The end record of a cell, as the run folder keeps it."""
@@ -142,11 +144,16 @@ def aggregate(records: Iterable[Record], promises: Promises, vendor: str = "") -
     A line's grade is the worst of its cells, which are those that ran; a regime of which every cell was
     skipped is UNPROVEN. `vendor`: as in `grade`.
     """
+    evidence = gather(records)
     by_regime: dict[str, list[Record]] = {}
-    for record in records:
+    for record in evidence.cells:
         by_regime.setdefault(record["regime"], []).append(record)
     return [
-        _line(regime, [(cell, grade(cell, promises, vendor=vendor)) for cell in cells if _ran(cell)])
+        _line(
+            regime,
+            [(r, grade(r, promises, evidence.control(r), vendor)) for r in cells if _ran(r)],
+            [evidence.tears(r) for r in cells if _ran(r)],
+        )
         for regime, cells in by_regime.items()
     ]
 
@@ -161,7 +168,8 @@ def _ran(record: Record) -> bool:
     return bool(record["status"] != Status.SKIPPED)
 
 
-def _line(regime: str, cells: list[tuple[Record, Verdict]]) -> RegimeLine:
+def _line(regime: str, cells: list[tuple[Record, Verdict]], tears: list[Tears | None]) -> RegimeLine:
+    known = [each for each in tears if each is not None]
     counts = [counts_of(record) for record, _ in cells]
     executions = sum(verdict.trials for _, verdict in cells)
     return RegimeLine(
@@ -170,8 +178,8 @@ def _line(regime: str, cells: list[tuple[Record, Verdict]]) -> RegimeLine:
         executions=executions,
         patches=sum(record["patches"] for record, _ in cells),
         **{outcome.value: sum(total(count, outcome) for count in counts) for outcome in Outcome},
-        store_tears=None,
-        fetch_tears=None,
+        store_tears=sum(each.store for each in known) if len(known) == len(tears) else None,
+        fetch_tears=sum(each.fetch for each in known) if len(known) == len(tears) else None,
         seconds=sum(record["seconds"] for record, _ in cells),
         upper_bound_95=upper_bound_95(sum(verdict.events for _, verdict in cells), executions),
         grade=worst(verdict.grade for _, verdict in cells),

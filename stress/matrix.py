@@ -11,12 +11,12 @@ from typing import Any
 
 from stress.cases import load_cases
 from stress.errors import HostError, UsageError
+from stress.evidence import companions
 from stress.host import Host
 from stress.model import Case, Cell, Limits, Placement, Plan, Provocation, Regime, Skip
 from stress.plan import cells, check_stores, plans, select
 from stress.regimes import load_provocations, load_regimes
 from stress.topology import pack, parse_cpu_list, placements
-from stress.witness import witnesses
 
 OVERHEAD_SECONDS = 0.06
 """What starting a worker, ending it and storing its record add to a cell (measured on a 2-CPU guest)."""
@@ -185,7 +185,7 @@ def build(request: Request, host: Host) -> Matrix:
     if not run:
         reasons = "; ".join(sorted({skip.reason for skip in skips})) or "nothing was chosen"
         raise HostError(f"no cell can be run here: {reasons}; see `stress doctor` and `stress list cells`")
-    run += witnesses(run)
+    run += companions(run)
     side_by_side = len(lanes) if one_relation else 1
     if one_relation:
         run = [_on(cell, lanes[i % len(lanes)]) for i, cell in enumerate(run)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 FULL = 8
@@ -100,12 +100,7 @@ def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[int]:
         return []
     a, b = (images[int(source, 16)] for source in sources)
     at = [i for i in range(len(label)) if a[patch + i] != b[patch + i]]
-    return [
-        cut
-        for left, right in zip(at, at[1:], strict=False)
-        if label[left] != label[right]
-        for cut in range(left, right)
-    ]
+    return [cut for left, right in pairwise(at) if label[left] != label[right] for cut in range(left, right)]
 
 
 def decode_text(code: bytes, entry: int, isa: str) -> str:

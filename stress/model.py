@@ -147,7 +147,8 @@ class Regime:
     `completes`: after its last step no executor may run old code. `code`: R0..R9 (docs/promises.md).
     `needs`: feature names of the host. `min_patch`: bytes that must be patched for it to make sense.
     `ablation_of`: the complete protocol that this one deliberately breaks, or "".
-    `observes`: executors read the patched bytes as data instead of executing them: the data witness.
+    `role`: `cell`; or what runs beside cells: `control`, known to tear, and `witness`, whose executors read the
+    patched bytes as data instead of executing them.
     """
 
     name: str
@@ -161,7 +162,7 @@ class Regime:
     needs: tuple[str, ...] = ()
     min_patch: int = 1
     ablation_of: str = ""
-    observes: bool = False
+    role: str = "cell"
 
     @property
     def traps(self) -> bool:

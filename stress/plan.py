@@ -150,7 +150,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "store": cell.store,
         "window": any(step.op == "publish" for step in cell.regime.writer),
         "traps": cell.regime.traps,
-        "observe": cell.regime.observes,
+        "observe": cell.regime.role == "witness",
         "writer": _steps(cell.regime.writer),
         "executor": _exec_steps(cell.regime.executor),
         "provocations": [
@@ -187,6 +187,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "kind": kind_at(cell.case, cell.site, cell.store),
         "site": cell.site.name,
         "store": cell.store,
+        "role": regime.role,
         "regime": regime.name,
         "code": regime.code,
         "completes": regime.completes,

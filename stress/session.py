@@ -13,6 +13,8 @@ from typing import Any
 from stress import __version__
 from stress.campaign import Campaign
 from stress.errors import StoreError
+from stress.evidence import gather
+from stress.explain import explain, latest_run
 from stress.formats import FORMATS
 from stress.grade import grade
 from stress.host import Host, read_host
@@ -21,7 +23,8 @@ from stress.model import Status
 from stress.plan import as_dict, plan_id
 from stress.progress import Line, span, wants_colour
 from stress.promises import load_promises
-from stress.store import RunFolder, merge, read_records
+from stress.regimes import load_regimes
+from stress.store import RunFolder, merge, read_records, read_run
 
 FOLDER = "stress-runs"
 
@@ -143,25 +146,35 @@ class Session:
         return sum(r["type"] == "end" and r["status"] in FAILED for r in self.records)
 
     def grades(self, vendor: str) -> set[str]:
-        """The grades that occur."""
-        promises = load_promises()
-        ends = (
-            record
-            for record in self.records
-            if record["type"] == "end" and record["status"] != Status.SKIPPED
-        )
-        return {grade(record, promises, None, VENDORS.get(vendor, vendor)).grade for record in ends}
+        """The grades of the cells that ran."""
+        promises, evidence = load_promises(), gather(self.records)
+        whose = VENDORS.get(vendor, vendor)
+        ran = (record for record in evidence.cells if record["status"] != Status.SKIPPED)
+        return {grade(record, promises, evidence.control(record), whose).grade for record in ran}
 
     def text(self, style: str, vendor: str) -> str:
         """The run in one of the formats, for stdout."""
-        return _text(self.folder.run, self.records, style)
+        return _text(self.folder.run, self.records, style, vendor)
 
 
-def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str) -> str:
-    return FORMATS[style](run, records, load_promises(), wants_colour(sys.stdout))
+def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str, vendor: str) -> str:
+    """The records in the order of the regimes' file, whatever the order in which they were run."""
+    rank = {name: i for i, name in enumerate(load_regimes(*map(Path, run["request"]["regime_files"])))}
+    ordered = sorted(records, key=lambda r: (rank.get(r.get("regime", ""), len(rank)), r["cell"]))
+    return FORMATS[style](
+        run, ordered, load_promises(), wants_colour(sys.stdout), VENDORS.get(vendor, vendor)
+    )
 
 
 def report_text(folders: Sequence[Path], style: str, vendor: str) -> str:
     """The records of several run folders as one text; StoreError where a folder cannot be read."""
-    first = RunFolder.open(folders[0]).run
-    return _text(first, list(merge(folders)), style)
+    return _text(read_run(folders[0]), merge(folders), style, vendor)
+
+
+def explain_text(cell: str, folder: Path | None, vendor: str) -> str:
+    """The page about one cell of the run in `folder`, or of the youngest run below here."""
+    path = folder or latest_run(Path(FOLDER))
+    run = read_run(path)
+    return explain(
+        list(read_records(path)), cell, load_promises(), run["host"]["isa"], VENDORS.get(vendor, vendor)
+    )

@@ -28,11 +28,11 @@ REGIME = Regime(
     name="witness",
     code="R0",
     summary="store as ever; executors read the patched bytes as data, two neighbours at a time, in both orders",
-    source="x86-TSO: loads are not reordered with other loads (Intel SDM volume 3A, Memory Ordering in P6 and More "
+    source="Loads are not reordered with other loads (Intel SDM volume 3A, Memory Ordering in P6 and More "
     "Recent Processor Families; AMD APM volume 2, 7.2)",
     # The pause keeps fewer stores between two reads than a generation counter of four bits can tell apart.
     writer=(Step("store", "all", "new"), Step("delay", "", 150)),
-    observes=True,
+    role="witness",
 )
 
 
@@ -65,17 +65,9 @@ class Tears:
 
     def __add__(self, other: Tears) -> Tears:
         """Both together."""
-        return Tears(self.store + other.store, self.fetch + other.fetch, self.unattributed + other.unattributed)
-
-
-def key_of(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """What a record and its witness have in common."""
-    return record["case"], record["site"], record["store"], record["placement"]
-
-
-def by_key(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Mapping[str, Any]]:
-    """The witness records among `records`."""
-    return {key_of(r): r for r in records if r["type"] == "end" and r.get("pairs")}
+        return Tears(
+            self.store + other.store, self.fetch + other.fetch, self.unattributed + other.unattributed
+        )
 
 
 def _newer(first: str, second: str, n: int) -> int:
@@ -119,7 +111,7 @@ def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Te
     total = sum(s["count"] for s in wrong)
     plan = record["plan"]
     single = plan and sum(op == "store" for op, *_ in plan["writer"]) == 1
-    if witness is None or not single:
+    if witness is None or not single or not witness["pairs"]:
         return Tears(unattributed=total)
     images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
     patch = plan["region"]["patch"]

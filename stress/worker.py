@@ -16,7 +16,7 @@ from typing import Any
 
 from multiprocess.connection import Connection
 
-from stress import host, mixes, native
+from stress import blackbox, host, mixes, native
 from stress.errors import NativeError, UnsupportedError
 
 
@@ -30,8 +30,8 @@ def _quiet() -> None:
 def _map(box: int) -> mmap.mmap:
     """The black box behind descriptor `box`, which is closed. Zeroed the first time, as it was left afterwards."""
     try:
-        os.ftruncate(box, native.result_bytes())
-        return mmap.mmap(box, native.result_bytes())
+        os.ftruncate(box, blackbox.result_bytes())
+        return mmap.mmap(box, blackbox.result_bytes())
     finally:
         os.close(box)
 
@@ -69,7 +69,7 @@ def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
         before = host.interrupts(cpus)
         status, reason = _attempt(plan, memory)
         after = host.interrupts(cpus)
-        result = native.decode(plan, memory)
+        result = blackbox.decode(plan, memory)
         _attribute(plan, result)
         for executor, cpu in zip(result["executors"], cpus, strict=True):
             executor["interrupts"] = after.get(cpu, 0) - before.get(cpu, 0)
@@ -80,4 +80,4 @@ def post_mortem(plan: dict[str, Any], box: int, channel: Connection) -> None:
     """Send what the black box of a dead worker says."""
     _quiet()
     with closing(_map(box)) as memory:
-        _send(channel, native.decode(plan, memory))
+        _send(channel, blackbox.decode(plan, memory))

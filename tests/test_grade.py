@@ -47,6 +47,8 @@ def record(seen: Any = None, **changes: Any) -> dict[str, Any]:
         "seconds": 0.5,
         "patches": 20_000,
         "outcomes": counted,
+        "signatures": [],
+        "plan": None,
         "provocations": {"none": {"seconds": 0.5, "patches": 20_000, "outcomes": counted}},
         **changes,
     }

@@ -32,18 +32,25 @@ LAYERS = (
     {"matrix"},
     {"plan"},
     {"worker"},
-    {"repro", "report", "formats"},
+    {"repro", "report", "formats", "explain"},
+    {"table"},
     {"grade"},
-    {"promises"},
+    {"promises", "evidence"},
+    {"witness"},
     {"cases", "regimes", "host", "store"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
+    {"blackbox"},
     {"errors", "model", "_native", "__init__"},
 )
 # (importer, imported) that may disregard the layers, and why.
 LAYER_EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 # Who may import the native binding: everything else goes through a worker process or the host's facts.
-MAY_IMPORT = {"native": {"worker", "host"}, "_native": {"native"}}
+MAY_IMPORT = {
+    "native": {"worker", "host"},
+    "blackbox": {"worker", "native"},
+    "_native": {"native", "blackbox"},
+}
 
 MAY_NAME_AN_ISA = {"host", "listing", "plan", "cases", "mixes", "promises"}
 ISA_NAME = re.compile(r"x86|amd64|i[3-6]86|aarch64|arm64|riscv|rv64|ppc64|s390", re.IGNORECASE)

@@ -1,0 +1,98 @@
+"""What the records of a run say about each other: the cells, and the controls and witnesses that ran beside them.
+
+A *positive control* patches the same case at the same site on the same CPUs a byte at a time with nobody
+synchronizing: a store known to tear. A run that saw nothing there could have seen nothing anywhere. Its *witness*
+reads the same store as data (stress/witness.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stress.model import Cell, Regime, Step
+from stress.sites import misfit
+from stress.witness import Tears, tears_of, witnesses
+
+Record = Mapping[str, Any]
+
+CONTROL = Regime(
+    name="control",
+    code="R0",
+    summary="patch a byte at a time, and nobody synchronizes: the positive control",
+    source="AMD APM volume 2 (24593), 7.6.1: only a store inside one aligned quadword is covered",
+    writer=(Step("store", "all", "new"),),
+    role="control",
+)
+CONTROL_STORE = "bytes"
+
+
+def controls(cells: Iterable[Cell]) -> list[Cell]:
+    """One positive control for each case, site and placement among `cells` where one can be: more than one byte."""
+    found: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        if not misfit(cell.case, cell.site, CONTROL_STORE):
+            key = (cell.case.name, cell.site, cell.placement.relation)
+            regime = replace(CONTROL, via=cell.regime.via)
+            found.setdefault(key, replace(cell, store=CONTROL_STORE, regime=regime))
+    return list(found.values())
+
+
+def companions(cells: Iterable[Cell]) -> list[Cell]:
+    """The controls and witnesses that make the results of `cells` mean something."""
+    cells = list(cells)
+    return controls(cells) + witnesses(cells)
+
+
+def role_of(record: Record) -> str:
+    """`cell`, `control` or `witness`."""
+    return str(record.get("role", "cell"))
+
+
+def _place(record: Record) -> tuple[Any, ...]:
+    return tuple(record.get(key, "") for key in ("host", "case", "site", "placement"))
+
+
+def saw_events(record: Record) -> bool:
+    """Whether a record counted anything torn, faulting or hanging."""
+    rows = record["outcomes"].values()
+    return any(row.get(outcome, 0) for row in rows for outcome in ("torn", "fault", "hang"))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The finished records of a run, by what they are for."""
+
+    cells: tuple[Record, ...]
+    controls: Mapping[tuple[Any, ...], bool]
+    witnesses: Mapping[tuple[Any, ...], Record]
+
+    def control(self, record: Record) -> bool | None:
+        """Whether the positive control of this record saw events; None where the run had none for it."""
+        return self.controls.get(_place(record))
+
+    def tears(self, record: Record) -> Tears | None:
+        """How many of its wrong executions were store tears and fetch tears; None where no witness ran."""
+        witness = self.witnesses.get((*_place(record), record["store"]))
+        if witness is None and saw_events(record):
+            return None
+        return tears_of(record, witness)
+
+
+def gather(records: Iterable[Record]) -> Evidence:
+    """The evidence in `records`; start records are left out. Of several controls in one place one that saw counts."""
+    cells: list[Record] = []
+    seen: dict[tuple[Any, ...], bool] = {}
+    watched: dict[tuple[Any, ...], Record] = {}
+    for record in records:
+        if record["type"] != "end":
+            continue
+        role = role_of(record)
+        if role == "control" and record["status"] == "ok":
+            seen[_place(record)] = seen.get(_place(record), False) or saw_events(record)
+        elif role == "witness" and record["status"] == "ok":
+            watched[*_place(record), record["store"]] = record
+        elif role == "cell":
+            cells.append(record)
+    return Evidence(tuple(cells), seen, watched)

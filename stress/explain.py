@@ -1,0 +1,132 @@
+"""Why a cell has its grade, as a colleague would tell it: what was run, seen and promised, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from stress.errors import StoreError, UsageError
+from stress.evidence import Evidence, gather
+from stress.grade import EVENTS, counts_of, grade, total
+from stress.mixes import decode_text
+from stress.model import Status
+from stress.promises import Promises
+from stress.stats import poisson_interval
+from stress.table import LEGEND, si
+
+WIDTH = 100
+MIXES_SHOWN = 6
+
+Record = dict[str, Any]
+
+
+def latest_run(below: Path) -> Path:
+    """The youngest run folder below `below`; StoreError where there is none."""
+    runs = sorted(path.parent for path in below.glob("*/run.json"))
+    if not runs:
+        raise StoreError(f"{below}: holds no run; make one with `stress run`, or name one with --run DIR")
+    return runs[-1]
+
+
+def find(records: Iterable[Record], cell: str) -> Record:
+    """The finished record of the cell that `cell` names: its name, or its id; UsageError where there is none."""
+    ends = [r for r in records if r["type"] == "end" and cell in (r["cell"], r["id"])]
+    if not ends:
+        raise UsageError(
+            f"{cell}: no finished cell of this run has that name; see `stress report DIR --format json`"
+        )
+    return ends[-1]
+
+
+def _wrap(text: str, indent: str = "  ") -> str:
+    hang = " " * (len(indent) if indent.strip() else len(indent) + 2)
+    return fill(text, WIDTH, initial_indent=indent, subsequent_indent=hang, break_long_words=False)
+
+
+def _what_ran(record: Record) -> list[str]:
+    plan = record["plan"]
+    writer = [" ".join(str(word) for word in step if word != "") for step in plan["writer"]]
+    executor = [op + (" on-change" if on_change else "") for op, on_change in plan["executor"]]
+    region = plan["region"]
+    straddle = f"{region['split']} bytes before a boundary" if region["split"] else "inside an aligned block"
+    return [
+        f"{record['cell']}  (kind {record['kind']}, regime {record['code']})",
+        _wrap(
+            f"CPU {plan['cpus']['writer']} patched {region['patch_len']} bytes, {straddle}: "
+            f"{', '.join(writer) or 'nothing'}."
+        ),
+        _wrap(
+            f"CPU {', '.join(map(str, plan['cpus']['executors']))} executed"
+            f"{' after ' + ', '.join(executor) if executor else ''}, for {record['seconds']:.2f} s."
+        ),
+    ]
+
+
+def _what_was_seen(record: Record) -> list[str]:
+    counts = counts_of(record)
+    n = total(counts)
+    lines = [f"  {si(n)} executions, {si(record['patches'])} patches:"]
+    for phase, row in counts.items():
+        lines.append(f"    {phase:11}" + ", ".join(f"{si(count)} {name}" for name, count in row.items()))
+    events = total(counts, *EVENTS)
+    if events and record["seconds"]:
+        low, high = poisson_interval(events, record["seconds"])
+        lines.append(
+            f"  {events} events: between {low:.3g} and {high:.3g} a second (95 %, as if independent)"
+        )
+    return lines
+
+
+def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
+    wrong = [s for s in record["signatures"] if s["outcome"] in ("torn", "fault", "hang")]
+    if not wrong:
+        return []
+    region = record["plan"]["region"]
+    by_label: dict[tuple[str, ...], int] = {}
+    for s in wrong:
+        key = tuple(s.get("mixes", ()))
+        by_label[key] = by_label.get(key, 0) + s["count"]
+    lines = ["What ran (each patched byte by the image it came from):"]
+    for labels, count in sorted(by_label.items(), key=lambda item: -item[1])[:MIXES_SHOWN]:
+        text = (
+            decode_text(_content(region, labels[0]), region["entry"], isa)
+            if labels
+            else "no mix of two images"
+        )
+        more = f" or {len(labels) - 1} more that look the same" if len(labels) > 1 else ""
+        lines.append(f"  {si(count):>5}  {labels[0] if labels else '?'}{more}  {text}")
+    tears = evidence.tears(record)
+    if tears is None:
+        lines.append("  No data witness ran beside it, so store tears and fetch tears are not told apart.")
+    else:
+        lines.append(
+            _wrap(
+                f"{si(tears.store)} store tears (data readers saw memory hold such bytes), "
+                f"{si(tears.fetch)} fetch tears "
+                f"(they never did, and saw a control that does), {si(tears.unattributed)} not attributed."
+            )
+        )
+    return lines
+
+
+def _content(region: dict[str, Any], label: str) -> bytes:
+    """The region's bytes that a mix's label names."""
+    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    content = bytearray(images[0])
+    for i, source in enumerate(label):
+        content[region["patch"] + i] = images[int(source, 16)][region["patch"] + i]
+    return bytes(content)
+
+
+def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, vendor: str = "") -> str:
+    """Return the page about one cell of a run."""
+    record, evidence = find(records, cell), gather(records)
+    if record["status"] == Status.SKIPPED:
+        return f"{record['cell']} was skipped: {record['reason']}"
+    verdict = grade(record, promises, evidence.control(record), vendor)
+    lines = [*_what_ran(record), *_what_was_seen(record), *_which_bytes(record, evidence, isa)]
+    lines += [f"{verdict.grade}: {LEGEND[verdict.grade]}.", "Why:"]
+    lines += [_wrap(reason, "  - ") for reason in verdict.reasons]
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""Records and their grades as a table that fits a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+from stress.evidence import Evidence, gather
+from stress.grade import EVENTS, Counts, Record, RegimeLine, Verdict, aggregate, counts_of, grade, total
+from stress.model import Grade, Outcome, Status
+from stress.promises import Promises
+from stress.stats import rate_text
+
+WIDTH = 100
+WORST_CELLS = 10
+
+HEADS = ("regime", "cells", "execs", "patch", *Outcome, "rate", "grade")
+WIDTHS = (20, 5, 5, 5, *(4 if outcome is Outcome.HANG else 5 for outcome in Outcome), 8, 11)
+"""Of the columns, a space apart: together WIDTH."""
+
+COLOURS = {
+    Grade.FORBIDDEN: "1;31",
+    Grade.SURPRISING: "35",
+    Grade.INTERESTING: "33",
+    Grade.UNPROVEN: "2",
+    Grade.CLEAN: "32",
+}
+"""ANSI attributes of the grade words."""
+
+LEGEND = {
+    Grade.FORBIDDEN: "the vendor's manual forbids what was seen",
+    Grade.SURPRISING: "no manual forbids what was seen, but Linux or a JIT depends on it not happening",
+    Grade.INTERESTING: "torn, stale, faulting or hung executions were seen, and are allowed",
+    Grade.UNPROVEN: "nothing was seen, but the run could not have seen it",
+    Grade.CLEAN: "only old and new code, and expected traps",
+}
+
+
+def to_table(
+    run: Mapping[str, Any],
+    records: Iterable[Record],
+    promises: Promises,
+    colour: bool = False,
+    vendor: str = "",
+) -> str:
+    """Return one row a regime in at most 100 columns, then the worst cells, what did not run, and a legend.
+
+    Colours are on the grade words only; `run` is not shown.
+    """
+    records = list(records)
+    evidence = gather(records)
+    ends = evidence.cells
+    verdicts = [grade(record, promises, evidence.control(record), vendor) for record in ends]
+    lines = aggregate(records, promises, vendor)
+    blocks = [
+        _regimes(lines, ends, verdicts, colour),
+        _worst_cells(evidence, verdicts, colour),
+        _mutants(ends, verdicts) + _controls(evidence),
+        _not_run(records),
+        _legend([line.grade for line in lines], colour),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def si(n: int) -> str:
+    """Return a count >= 0 in at most five characters: 999, 1.23k, 12.3M, 123G."""
+    if n < 1000:
+        return str(n)
+    value, suffixes = float(n), iter("kMGTPE")
+    while value >= 999.5:
+        value, suffix = value / 1000, next(suffixes)
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{decimals}f}{suffix}"
+
+
+def _regimes(
+    lines: Sequence[RegimeLine], ends: Sequence[Record], verdicts: Sequence[Verdict], colour: bool
+) -> list[str]:
+    rows = [_row(HEADS)]
+    for line in (line for line in lines if line.cells):
+        of_regime = [
+            v for r, v in zip(ends, verdicts, strict=True) if r["regime"] == line.regime and v.events
+        ]
+        most = max(of_regime, key=lambda v: v.events / v.trials, default=None)
+        rate = rate_text(most.events, most.trials) if most else rate_text(0, line.executions)
+        counts = [si(getattr(line, outcome)) for outcome in Outcome]
+        name = line.regime
+        if len(name) > WIDTHS[0]:  # a name is never cut: it is what the command line takes
+            rows.append(name)
+            name = ""
+        figures = (str(line.cells), si(line.executions), si(line.patches), *counts, rate)
+        rows.append(_row((name, *figures, _paint(line.grade, colour))))
+    return rows
+
+
+def _row(cells: Sequence[str]) -> str:
+    first, *figures, last = cells
+    aligned = [figure.rjust(width) for figure, width in zip(figures, WIDTHS[1:-1], strict=True)]
+    return " ".join((first.ljust(WIDTHS[0]), *aligned, last))
+
+
+def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) -> list[str]:
+    """Return the cells that showed most, worst grade first, then by their rate under what provoked them best."""
+    order = list(Grade)
+    found = [(r, v, *_peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
+    found.sort(key=lambda item: (order.index(item[1].grade), -item[3]))
+    rows = ["What to look at (stress explain CELL):"] if found else []
+    for record, verdict, name, rate in found[:WORST_CELLS]:
+        rows.append(f"  {_paint(verdict.grade.ljust(11), colour)} {record['cell']}")
+        counts = counts_of(record)
+        what = ", ".join(f"{si(n)} {event}" for event in EVENTS if (n := total(counts, event)))
+        rows.append(
+            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {_per_second(rate)} under {name}"
+        )
+    if len(found) > WORST_CELLS:
+        rows.append(f"  and {len(found) - WORST_CELLS} more")
+    return rows
+
+
+def _tears(evidence: Evidence, record: Record) -> str:
+    tears = evidence.tears(record)
+    if tears is None or not tears.store + tears.fetch:
+        return ""
+    return f" ({si(tears.store)} store tears, {si(tears.fetch)} fetch tears)"
+
+
+def _mutants(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
+    """Return how many of the protocols that were broken on purpose went red, a line a protocol."""
+    red: dict[str, dict[str, bool]] = {}
+    for record, verdict in zip(ends, verdicts, strict=True):
+        if record["ablation_of"] and record["status"] != Status.SKIPPED:
+            of = red.setdefault(record["ablation_of"], {})
+            of[record["regime"]] = of.get(record["regime"], False) or verdict.events > 0
+    rows = []
+    for protocol, mutants in red.items():
+        survivors = ", ".join(name for name, is_red in mutants.items() if not is_red)
+        rows.append(
+            f"mutation score of {protocol}: {sum(mutants.values())} of {len(mutants)} broken variants went red"
+            + (f"; nothing was seen of {survivors}" if survivors else "")
+        )
+    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+
+
+def _controls(evidence: Evidence) -> list[str]:
+    if not evidence.controls:
+        return []
+    saw = sum(evidence.controls.values())
+    return [
+        f"positive controls: {saw} of {len(evidence.controls)} saw events (a store known to tear, same site)"
+    ]
+
+
+def _peak(record: Record) -> tuple[str, float]:
+    """Return the provocation under which the cell showed most events a second, and how many."""
+    shares = record["provocations"] or {record["provocation"]: record}
+    rates = {name: _rate(counts_of(share), share["seconds"]) for name, share in shares.items()}
+    name = max(rates, key=rates.__getitem__)
+    return name, rates[name]
+
+
+def _rate(counts: Counts, seconds: float) -> float:
+    return total(counts, *EVENTS) / seconds if seconds > 0 else 0.0
+
+
+def _per_second(rate: float) -> str:
+    return f"{si(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
+
+
+def _not_run(records: Sequence[Record]) -> list[str]:
+    """Return cells, controls and witnesses that did not run, or not to their end, counted by reason."""
+    ends = [record for record in records if record["type"] == "end"]
+    why: dict[tuple[str, str], list[str]] = {}
+    for record in ends:
+        if record["status"] != Status.OK:
+            why.setdefault((record["status"], record["reason"]), []).append(record["regime"])
+    rows = [
+        f"{status} {len(regimes)}: {reason} ({', '.join(dict.fromkeys(regimes))})"
+        for (status, reason), regimes in sorted(why.items(), key=lambda item: -len(item[1]))
+    ]
+    begun = {record["id"] for record in records} - {record["id"] for record in ends}
+    if begun:
+        rows.append(f"begun and not finished {len(begun)}: --resume goes on with them")
+    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+
+
+def _legend(grades: Sequence[Grade], colour: bool) -> list[str]:
+    rows = [f"{_paint(word.ljust(11), colour)} {LEGEND[word]}" for word in Grade if word in grades]
+    rows.append("rate: events per execution in the worst cell, or (<) the 95 % bound where there were none")
+    return rows
+
+
+def _paint(word: str, colour: bool) -> str:
+    return f"\033[{COLOURS[Grade(word.strip())]}m{word}\033[0m" if colour else word
