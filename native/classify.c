@@ -139,6 +139,7 @@ static void judge_returned(struct executor *ex, struct verdict *v)
 	else
 		judge_value(ex, f->value, v);
 	if (f->clobbered) {
+		ex->out->clobbers++;
 		v->outcome = XMC_TORN;
 		v->code = CODE_CLOBBERED;
 	}
@@ -192,7 +193,8 @@ static void record_event(struct executor *ex, const struct verdict *v, uint32_t 
 
 static void record_age(struct executor *ex, const struct verdict *v)
 {
-	uint64_t superseded = ex->frame.done - v->stale_by + 1, stamp;
+	/* A trap that was to be gone is old by no generation: it is as old as the publication that said so. */
+	uint64_t superseded = ex->frame.done - v->stale_by + (v->stale_by != 0), stamp;
 
 	ex->out->stale_generations[bucket(v->stale_by)]++;
 	if (v->stale_by >= XMC_STAMPS || atomic_load(&ex->core->shared.done) - superseded >= XMC_STAMPS)

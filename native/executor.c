@@ -4,10 +4,9 @@
 #define BATCH_BARE 4096			/* executions between two looks at `stop`: some 10 us */
 #define BATCH_STEPS 256			/* the same where every execution also flushes or serializes */
 
-/* Put the code of `steps` that run `when` into `list`, NULL-terminated. */
-static int fill_list(xmc_code *list, const struct xmc_exec_step *steps, uint32_t n, uint32_t when)
+/* Append the code of `steps` that run `when` to `list`, which holds `used` so far; NULL-terminated. */
+static int append_list(xmc_code *list, uint32_t used, const struct xmc_exec_step *steps, uint32_t n, uint32_t when)
 {
-	uint32_t used = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
 		xmc_code code = xmc_arch_exec_step(steps[i].op);
@@ -41,8 +40,8 @@ int executor_prepare(struct executor *ex)
 	f->expect = plan->images[0].traps ? f->poison : plan->images[0].value;
 	f->head = core->region.text + plan->head;
 	f->tail = core->region.text + plan->patch + plan->patch_len - 1;
-	rc = fill_list(f->on_change, plan->exec_steps, plan->n_exec_steps, XMC_ON_CHANGE);
-	return rc ? rc : fill_list(f->always, plan->exec_steps, plan->n_exec_steps, XMC_ALWAYS);
+	rc = append_list(f->on_change, 0, plan->exec_steps, plan->n_exec_steps, XMC_ON_CHANGE);
+	return rc ? rc : append_list(f->always, 0, plan->exec_steps, plan->n_exec_steps, XMC_ALWAYS);
 }
 
 /* The tightest loop that still runs every step there is. */
@@ -50,16 +49,23 @@ static xmc_loop loop_for(const struct xmc_plan *plan, uint32_t provocation)
 {
 	bool before = plan->provocations[provocation].n_executor;
 
+	bool steps = before || plan->n_exec_steps;
+
 	if (plan->window)
-		return before || plan->n_exec_steps ? xmc_arch_loop_window_steps : xmc_arch_loop_window;
-	return before ? xmc_arch_loop_value_steps : xmc_arch_loop_value;
+		return steps ? xmc_arch_loop_window_steps : xmc_arch_loop_window;
+	return steps ? xmc_arch_loop_value_steps : xmc_arch_loop_value;
 }
 
 static int change_provocation(struct executor *ex, uint32_t provocation)
 {
-	const struct xmc_provocation *p = &ex->core->plan->provocations[provocation];
+	const struct xmc_plan *plan = ex->core->plan;
+	const struct xmc_provocation *p = &plan->provocations[provocation];
+	int rc = append_list(ex->frame.before, 0, p->executor, p->n_executor, XMC_ALWAYS);
 
-	return fill_list(ex->frame.before, p->executor, p->n_executor, XMC_ALWAYS);
+	/* Without a window there is one place for steps: the value loop knows only `before`. */
+	if (!rc && !plan->window)
+		rc = append_list(ex->frame.before, p->n_executor, plan->exec_steps, plan->n_exec_steps, XMC_ALWAYS);
+	return rc;
 }
 
 static int execute_until_stopped(struct executor *ex)

@@ -152,10 +152,10 @@ static int compile_store(struct core *core, struct program *program, struct shad
 static int compile_flush(struct core *core, struct program *program, const struct xmc_step *s, uint32_t step)
 {
 	struct range r = part_range(core->plan, s->part);
-	uint64_t line = 64, first = (core->region.data + r.start) & ~(line - 1);
+	uint64_t first = (core->region.data + r.start) & ~(XMC_ARCH_LINE - 1);
 	int rc = r.len ? 0 : -EINVAL;
 
-	for (uint64_t at = first; at < core->region.data + r.start + r.len && !rc; at += line)
+	for (uint64_t at = first; at < core->region.data + r.start + r.len && !rc; at += XMC_ARCH_LINE)
 		rc = emit(program, (struct micro){ .op = XMC_STEP_FLUSH, .address = at, .step = step });
 	return rc;
 }

@@ -31,7 +31,7 @@ static void spin(struct core *core, uint64_t ticks)
 			return;
 }
 
-/* Log-uniform: as many pauses between 8 and 16 ticks as between 4096 and 8192, so that no scale is left out. */
+/* Log-uniform: as many pauses between 8 and 16 ticks as between 1024 and 2048, so that no scale is left out. */
 static void pause_between(struct core *core, uint64_t *random)
 {
 	uint64_t r = next_random(random);

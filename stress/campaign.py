@@ -12,7 +12,7 @@ from multiprocess.connection import wait
 
 from stress.model import Plan, Skip, Status
 from stress.plan import as_dict, describe, plan_id
-from stress.runner import EMPTY, SCHEMA, Running
+from stress.runner import EMPTY, SCHEMA, Running, start_record
 from stress.store import RunFolder
 
 
@@ -71,9 +71,9 @@ class Campaign:
         while pending or self._running:
             for plan in list(self._startable(pending)):
                 pending.remove(plan)
+                self.folder.append_record(start_record(plan) | {"host": self.host})
                 running = Running(plan)
                 self._running[id(running)] = running
-                self.folder.append_record(running.start_record())
                 tell(Progress(done, total, self._left(pending), None, self._names()))
             for running in self._ended():
                 del self._running[id(running)]

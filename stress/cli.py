@@ -53,6 +53,14 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_vendor_option = click.option(
+    "--vendor",
+    type=click.Choice(["amd", "intel", "generic"]),
+    default=None,
+    help="Grade by this vendor's promises.",
+)
+
+
 def _say(text: str) -> None:
     click.echo(f"stress: {text}", err=True)
 
@@ -112,10 +120,16 @@ def _fail_on(text: str) -> set[str]:
 @click.option("--resume", metavar="DIR", help="Go on with an unfinished run; all else is as it was then.")
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]), help="Of stdout.")
 @click.option("--fail-on", default="forbidden,surprising", show_default=True, metavar="GRADES")
-@click.option("--vendor", default="", help="Grade by another vendor's promises: amd, intel, generic.")
+@_vendor_option
 @click.option("--quiet", is_flag=True, help="No progress, no announcement.")
 def run(
-    out: str | None, resume: str | None, style: str, fail_on: str, vendor: str, quiet: bool, **options: Any
+    out: str | None,
+    resume: str | None,
+    style: str,
+    fail_on: str,
+    vendor: str | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Run cells, store a record of each, print what they showed by regime.
 
@@ -228,8 +242,8 @@ def selftest(times: int, cpus: str) -> None:
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
-@click.option("--vendor", default="", help="Grade by another vendor's promises: amd, intel, generic.")
-def report(folders: tuple[str, ...], style: str, vendor: str) -> None:
+@_vendor_option
+def report(folders: tuple[str, ...], style: str, vendor: str | None) -> None:
     """Print what one or more run folders hold, merged: the same table or JSON that `run` prints."""
     from stress.session import report_text
 
@@ -239,8 +253,8 @@ def report(folders: tuple[str, ...], style: str, vendor: str) -> None:
 @cli.command()
 @click.argument("cell")
 @click.option("--run", "folder", metavar="DIR", help="The run it belongs to; by default the youngest.")
-@click.option("--vendor", default="", help="Grade by another vendor's promises: amd, intel, generic.")
-def explain(cell: str, folder: str | None, vendor: str) -> None:
+@_vendor_option
+def explain(cell: str, folder: str | None, vendor: str | None) -> None:
     """Tell why a cell of a run has its grade: what ran, what was seen, what is promised, by whom."""
     from stress.session import explain_text
 

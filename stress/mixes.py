@@ -78,7 +78,7 @@ def is_image(signature: Signature, plan: Mapping[str, Any]) -> bool:
     """Whether an execution with this signature passes for one of the plan's images."""
     signal, _, pc, value = signature
     region = plan["region"]
-    if signal == "SIGTRAP" and pc == region["head"] + 1:
+    if signal == "SIGTRAP" and pc == region["trap_pc"]:
         return any(image["traps"] for image in region["images"]) or bool(plan["traps"])
     return not signal and value in {image["returns"] for image in region["images"] if not image["traps"]}
 

@@ -149,6 +149,8 @@ def run_mixes(plan: dict[str, Any], mixes: list[bytes]) -> list[tuple[str, int, 
     """
     if not mixes:
         return []
+    if len(mixes) > lib.XMC_MIXES_MAX:
+        return run_mixes(plan, mixes[: lib.XMC_MIXES_MAX]) + run_mixes(plan, mixes[lib.XMC_MIXES_MAX :])
     native: Any = ffi.new("struct xmc_mix[]", len(mixes))
     out: Any = ffi.new("struct xmc_signature[]", len(mixes))
     for slot, mix in zip(native, mixes, strict=True):

@@ -133,6 +133,7 @@ def _region(cell: Cell) -> dict[str, Any]:
         "pads": [{"offset": pad.offset, "bytes": pad.bytes.hex()} for pad in case.pads],
         "entry": case.entry,
         "head": case.head,
+        "trap_pc": case.head + 1,
         "patch": case.patch,
         "patch_len": case.patch_len,
         "split": cell.site.front,

@@ -72,6 +72,16 @@ def _context() -> Any:
     return context
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def start_record(plan: Plan) -> dict[str, Any]:
+    """The line that goes into the store before the cell is known to have survived: it names what it did not."""
+    name = plan_id(as_dict(plan))
+    return {"schema": SCHEMA, "type": "start", "id": name, "cell": plan.cell.name, "started": _now()}
+
+
 class Running:
     """A cell that is being run."""
 
@@ -81,7 +91,7 @@ class Running:
         self.resolved = as_dict(plan)
         self.id = plan_id(self.resolved)
         self.begun = time.monotonic()
-        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.started = _now()
         self._box: _Box | None = _Box()
         self.deadline = self.begun + plan.limits.seconds + GRACE_SECONDS
         self._process, self._channel = self._start("main")
@@ -166,16 +176,6 @@ class Running:
             "plan": self.resolved,
             "started": self.started,
             **result,
-        }
-
-    def start_record(self) -> dict[str, Any]:
-        """The line that goes into the store before the cell is known to have survived."""
-        return {
-            "schema": SCHEMA,
-            "type": "start",
-            "id": self.id,
-            "cell": self.plan.cell.name,
-            "started": self.started,
         }
 
     def _end(self, process: Any, channel: Connection) -> None:

@@ -31,7 +31,7 @@ FOLDER = "stress-runs"
 FAILED = (Status.ERROR, Status.TIMEOUT, Status.CRASHED)
 """What a cell whose harness broke ends with; what it counted before that is graded all the same."""
 
-VENDORS = {"": "", "amd": "AuthenticAMD", "intel": "GenuineIntel", "generic": "generic"}
+VENDORS = {None: "", "amd": "AuthenticAMD", "intel": "GenuineIntel", "generic": "generic"}
 
 
 def _new_folder() -> Path:
@@ -145,36 +145,32 @@ class Session:
         """Cells whose status says that the tool failed, not that the CPU did something."""
         return sum(r["type"] == "end" and r["status"] in FAILED for r in self.records)
 
-    def grades(self, vendor: str) -> set[str]:
+    def grades(self, vendor: str | None) -> set[str]:
         """The grades of the cells that ran."""
         promises, evidence = load_promises(), gather(self.records)
-        whose = VENDORS.get(vendor, vendor)
+        whose = VENDORS[vendor]
         ran = (record for record in evidence.cells if record["status"] != Status.SKIPPED)
         return {grade(record, promises, evidence.control(record), whose).grade for record in ran}
 
-    def text(self, style: str, vendor: str) -> str:
+    def text(self, style: str, vendor: str | None) -> str:
         """The run in one of the formats, for stdout."""
         return _text(self.folder.run, self.records, style, vendor)
 
 
-def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str, vendor: str) -> str:
+def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str, vendor: str | None) -> str:
     """The records in the order of the regimes' file, whatever the order in which they were run."""
     rank = {name: i for i, name in enumerate(load_regimes(*map(Path, run["request"]["regime_files"])))}
     ordered = sorted(records, key=lambda r: (rank.get(r.get("regime", ""), len(rank)), r["cell"]))
-    return FORMATS[style](
-        run, ordered, load_promises(), wants_colour(sys.stdout), VENDORS.get(vendor, vendor)
-    )
+    return FORMATS[style](run, ordered, load_promises(), wants_colour(sys.stdout), VENDORS[vendor])
 
 
-def report_text(folders: Sequence[Path], style: str, vendor: str) -> str:
+def report_text(folders: Sequence[Path], style: str, vendor: str | None) -> str:
     """The records of several run folders as one text; StoreError where a folder cannot be read."""
     return _text(read_run(folders[0]), merge(folders), style, vendor)
 
 
-def explain_text(cell: str, folder: Path | None, vendor: str) -> str:
+def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:
     """The page about one cell of the run in `folder`, or of the youngest run below here."""
     path = folder or latest_run(Path(FOLDER))
     run = read_run(path)
-    return explain(
-        list(read_records(path)), cell, load_promises(), run["host"]["isa"], VENDORS.get(vendor, vendor)
-    )
+    return explain(list(read_records(path)), cell, load_promises(), run["host"]["isa"], VENDORS[vendor])

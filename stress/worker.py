@@ -14,6 +14,7 @@ import signal
 from contextlib import closing, suppress
 from typing import Any
 
+import multiprocess
 from multiprocess.connection import Connection
 
 from stress import blackbox, host, mixes, native
@@ -25,6 +26,9 @@ def _quiet() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     native.die_with_parent()
+    controller = multiprocess.parent_process()
+    if controller is not None and not controller.is_alive():  # it died before we asked: nobody will tell us
+        raise SystemExit
 
 
 def _map(box: int) -> mmap.mmap:
@@ -52,8 +56,12 @@ def _attribute(plan: dict[str, Any], result: dict[str, Any]) -> None:
     if not any(s["outcome"] in ("torn", "fault", "hang") for s in result["signatures"]):
         return
     every = mixes.of_plan(plan)
-    known = mixes.table(every, native.run_mixes(plan, [mix.bytes for mix in every]))
-    mixes.attribute(result["signatures"], known)
+    try:
+        signatures = native.run_mixes(plan, [mix.bytes for mix in every])
+    except NativeError as error:  # what was counted stands without it
+        result["notes"] = [f"byte mixes are not attributed: {error}"]
+        return
+    mixes.attribute(result["signatures"], mixes.table(every, signatures))
 
 
 def _send(channel: Connection, message: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@
  *   xmc_arch_recover     put an interrupted context on that recovery point
  *   xmc_arch_exec_step   the code of an executor step, or NULL where this CPU has none
  *   xmc_arch_store       one store instruction of 1, 2, 4 or 8 bytes, at any address
- *   xmc_arch_fence, xmc_arch_serialize, xmc_arch_flush, xmc_arch_sync_range
+ *   xmc_arch_{m,s,l}fence, xmc_arch_serialize, xmc_arch_flush (of XMC_ARCH_LINE bytes), xmc_arch_sync_range
  *   xmc_arch_trap        the bytes of the breakpoint
  *   xmc_arch_ticks, xmc_arch_relax
  *

@@ -49,6 +49,9 @@ static inline void xmc_arch_serialize(void)
 	__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d) : : "memory");
 }
 
+/* Bytes of the line that xmc_arch_flush acts on: 64 on every x86-64 so far. */
+#define XMC_ARCH_LINE 64ull
+
 /* Write back and invalidate one line everywhere. Ordered against stores to that line, so no fence is needed here. */
 static inline void xmc_arch_flush(uint64_t address)
 {
