@@ -241,7 +241,9 @@ def selftest(times: int, cpus: str) -> None:
 
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
-@click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
+@click.option(
+    "--format", "style", default="table", type=click.Choice(["table", "json", "atomicity", "mutants"])
+)
 @_vendor_option
 def report(folders: tuple[str, ...], style: str, vendor: str | None) -> None:
     """Print what one or more run folders hold, merged: the same table or JSON that `run` prints."""

@@ -11,6 +11,7 @@ from stress.evidence import gather
 from stress.grade import Record, Verdict, aggregate, counts_of, grade, total
 from stress.model import Outcome
 from stress.promises import Promises
+from stress.studies import atomicity, mutants
 from stress.table import to_table
 from stress.witness import Tears
 
@@ -62,7 +63,12 @@ def to_json_text(
     return json.dumps(to_json(run, records, promises, vendor), indent=1) + "\n"
 
 
-FORMATS: dict[str, Format] = {"table": to_table, "json": to_json_text}
+FORMATS: dict[str, Format] = {
+    "table": to_table,
+    "json": to_json_text,
+    "atomicity": atomicity,
+    "mutants": mutants,
+}
 """What `--format` names."""
 
 

@@ -33,6 +33,7 @@ LAYERS = (
     {"plan"},
     {"worker"},
     {"repro", "report", "formats", "explain"},
+    {"studies"},
     {"table"},
     {"grade"},
     {"promises", "evidence"},
