@@ -13,6 +13,7 @@
 #define XMC_MAP_BYTES 0x20000ull	/* accessible, around the middle of the reservation */
 #define XMC_ALT_BYTES 0x10000ull	/* an alternate stack; holds the largest AVX-512 and AMX signal frame */
 #define XMC_STACK_BYTES 0x10000ull	/* what a region may use below its frame */
+#define XMC_BAIT_AT (XMC_MAP_BYTES - 4096)	/* in the accessible mapping, far behind the region and its pads */
 #define XMC_STAMPS 64			/* publication times kept, a power of two */
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
 
@@ -34,6 +35,8 @@ struct program {
 struct region {
 	uint8_t *reservation;
 	uint64_t reserved;
+	uint8_t *arena;			/* XMC_ARENA_PAGES pages of other code */
+	uint64_t bait;			/* address, for the mispredict step */
 	uint8_t *alias;			/* NULL where the writer uses the executors' mapping */
 	uint64_t text;
 	uint64_t data;
@@ -81,6 +84,7 @@ struct core {
 	_Atomic uint32_t writer_gone;
 	uint64_t start_ns;
 	int kick_signal;		/* the writer's: proves that a handler was entered and left */
+	int poke_signal;		/* a provocation's: interrupts, and nothing more */
 	int watch_signal;		/* the watchdog's: recovers a hung executor */
 };
 

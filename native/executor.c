@@ -39,6 +39,8 @@ int executor_prepare(struct executor *ex)
 	f->announced = (uint64_t)(uintptr_t)&core->shared.begun;
 	f->expect = plan->images[0].traps ? f->poison : plan->images[0].value;
 	f->head = core->region.text + plan->head;
+	f->arena = (uint64_t)(uintptr_t)core->region.arena;
+	f->bait = core->region.bait;
 	f->tail = core->region.text + plan->patch + plan->patch_len - 1;
 	rc = append_list(f->on_change, 0, plan->exec_steps, plan->n_exec_steps, XMC_ON_CHANGE);
 	return rc ? rc : append_list(f->always, 0, plan->exec_steps, plan->n_exec_steps, XMC_ALWAYS);

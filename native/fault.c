@@ -18,7 +18,7 @@
 static const int fault_signals[] = { SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGSYS };
 #define N_FAULTS (sizeof(fault_signals) / sizeof(fault_signals[0]))
 
-static struct sigaction saved[N_FAULTS + 2];
+static struct sigaction saved[N_FAULTS + 3];
 
 static struct executor *executor_here(void)
 {
@@ -67,21 +67,38 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 		crash(sig, info, context);
 }
 
+/* An execution that is interrupted inside the patched bytes goes on from there, whatever they are by then: mark it. */
+static void mark_interior(struct executor *ex, void *context)
+{
+	uint64_t offset = xmc_arch_pc(context) - ex->core->region.text;
+
+	if (ex->frame.active && !ex->frame.interior_left && offset > ex->core->plan->head &&
+	    offset < ex->core->plan->patch + ex->core->plan->patch_len)
+		ex->frame.interior_left = xmc_arch_end_batch(context);
+}
+
 /* The writer's signal. Its entry and exit are the point; the count, released, says that they happened. */
 static void on_kick(int sig, siginfo_t *info, void *context)
 {
 	struct executor *ex = executor_here();
-	uint64_t offset;
 
 	(void)sig;
 	(void)info;
 	if (!ex)
 		return;
-	offset = xmc_arch_pc(context) - ex->core->region.text;
-	if (ex->frame.active && !ex->frame.interior_left && offset > ex->core->plan->head &&
-	    offset < ex->core->plan->patch + ex->core->plan->patch_len)
-		ex->frame.interior_left = xmc_arch_end_batch(context);
+	mark_interior(ex, context);
 	atomic_fetch_add_explicit(&ex->kicks, 1, memory_order_release);
+}
+
+/* A provocation's signal: like the writer's, but nobody waits for it. */
+static void on_poke(int sig, siginfo_t *info, void *context)
+{
+	struct executor *ex = executor_here();
+
+	(void)sig;
+	(void)info;
+	if (ex)
+		mark_interior(ex, context);
 }
 
 /* The watchdog's signal: a thread that sits in the desert or in the region without progress hangs there. */
@@ -111,12 +128,15 @@ int fault_install(struct core *core)
 
 	core->kick_signal = SIGRTMIN + 4;
 	core->watch_signal = SIGRTMIN + 5;
+	core->poke_signal = SIGRTMIN + 6;
 	for (size_t i = 0; i < N_FAULTS && !rc; i++)
 		rc = install(fault_signals[i], on_fault, &saved[i]);
 	if (!rc)
 		rc = install(core->kick_signal, on_kick, &saved[N_FAULTS]);
 	if (!rc)
 		rc = install(core->watch_signal, on_watch, &saved[N_FAULTS + 1]);
+	if (!rc)
+		rc = install(core->poke_signal, on_poke, &saved[N_FAULTS + 2]);
 	return rc;
 }
 
@@ -126,6 +146,7 @@ void fault_remove(void)
 		sigaction(fault_signals[i], &saved[i], NULL);
 	sigaction(the_core.kick_signal, &saved[N_FAULTS], NULL);
 	sigaction(the_core.watch_signal, &saved[N_FAULTS + 1], NULL);
+	sigaction(the_core.poke_signal, &saved[N_FAULTS + 2], NULL);
 }
 
 /* Give the calling thread its alternate stack, and let the handled signals through whatever mask it inherited. */
@@ -139,6 +160,7 @@ int fault_adopt_thread(struct executor *ex)
 		sigaddset(&handled, fault_signals[i]);
 	sigaddset(&handled, ex->core->kick_signal);
 	sigaddset(&handled, ex->core->watch_signal);
+	sigaddset(&handled, ex->core->poke_signal);
 	if (sigaltstack(&alt, NULL) < 0)
 		return -errno;
 	return -pthread_sigmask(SIG_UNBLOCK, &handled, NULL);

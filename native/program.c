@@ -148,15 +148,20 @@ static int compile_store(struct core *core, struct program *program, struct shad
 	}
 }
 
-/* One flush for each line that the part touches. */
-static int compile_flush(struct core *core, struct program *program, const struct xmc_step *s, uint32_t step)
+static bool is_line_step(uint32_t op)
+{
+	return op == XMC_STEP_FLUSH || op == XMC_STEP_OWN || op == XMC_STEP_SHARE;
+}
+
+/* One micro step for each line that the part touches. */
+static int compile_lines(struct core *core, struct program *program, const struct xmc_step *s, uint32_t step)
 {
 	struct range r = part_range(core->plan, s->part);
 	uint64_t first = (core->region.data + r.start) & ~(XMC_ARCH_LINE - 1);
 	int rc = r.len ? 0 : -EINVAL;
 
 	for (uint64_t at = first; at < core->region.data + r.start + r.len && !rc; at += XMC_ARCH_LINE)
-		rc = emit(program, (struct micro){ .op = XMC_STEP_FLUSH, .address = at, .step = step });
+		rc = emit(program, (struct micro){ .op = s->op, .address = at, .step = step });
 	return rc;
 }
 
@@ -176,8 +181,8 @@ static int compile_image(struct core *core, uint32_t image)
 
 		if (s->op == XMC_STEP_STORE)
 			rc = compile_store(core, program, &shadow, image, i);
-		else if (s->op == XMC_STEP_FLUSH)
-			rc = compile_flush(core, program, s, i);
+		else if (is_line_step(s->op))
+			rc = compile_lines(core, program, s, i);
 		else if (s->op < XMC_STEP_OPS)
 			rc = emit(program, (struct micro){ .op = s->op, .width = s->part, .value = s->value, .step = i });
 		else
@@ -195,8 +200,8 @@ static int compile_provocation(struct core *core, uint32_t index)
 	int rc = 0;
 
 	for (uint32_t i = 0; i < provocation->n_writer && !rc; i++)
-		rc = provocation->writer[i].op == XMC_STEP_FLUSH ?
-			     compile_flush(core, &core->provoke[index], &provocation->writer[i], i) :
+		rc = is_line_step(provocation->writer[i].op) ?
+			     compile_lines(core, &core->provoke[index], &provocation->writer[i], i) :
 			     -EINVAL;
 	return rc;
 }

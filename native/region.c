@@ -76,6 +76,46 @@ static void fill(uint8_t *mapping, uint8_t *first, const struct xmc_plan *plan)
 	xmc_arch_sync_range((uint64_t)(uintptr_t)mapping, XMC_MAP_BYTES);
 }
 
+/*
+ * The arena: a few pages of one file, mapped over and over. Many addresses are what the steps want, and memory is not.
+ */
+static int map_arena(uint8_t **arena)
+{
+	const uint64_t page = 4096, block = 16 * page, bytes = XMC_ARENA_PAGES * page;
+	int fd = memory_file(), rc = 0;
+	uint8_t *base, *data;
+
+	if (fd < 0)
+		return fd;
+	base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	data = ftruncate(fd, (off_t)block) < 0 ? MAP_FAILED :
+					       mmap(NULL, block, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (base == MAP_FAILED || data == MAP_FAILED) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	for (uint64_t at = 0; at < block; at += page)
+		xmc_arch_fill_arena(data + at, (uint32_t)page);
+	munmap(data, block);
+	for (uint64_t at = 0; at < bytes && !rc; at += block)
+		if (mmap(base + at, block, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) ==
+		    MAP_FAILED)
+			rc = -errno;
+	close(fd);
+	*arena = base;
+	return rc;
+}
+
+static bool wants(const struct xmc_plan *plan, uint32_t op)
+{
+	for (uint32_t i = 0; i < plan->n_provocations; i++)
+		for (uint32_t j = 0; j < plan->provocations[i].n_executor; j++)
+			if (plan->provocations[i].executor[j].op == op)
+				return true;
+	return false;
+}
+
 int region_map(struct region *region, const struct xmc_plan *plan)
 {
 	uint8_t *window, *writable;
@@ -95,11 +135,17 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 	region->text = (uint64_t)(uintptr_t)window + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
 	region->data = (uint64_t)(uintptr_t)writable + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
 	fill(writable, writable + XMC_MAP_BYTES / 2 + plan->place, plan);
+	region->bait = (uint64_t)(uintptr_t)window + XMC_BAIT_AT;
+	xmc_arch_fill_bait(writable + XMC_BAIT_AT, region->bait, region->text + plan->entry);
+	if (wants(plan, XMC_EXEC_EVICT_TLB) || wants(plan, XMC_EXEC_COLD_BRANCHES))
+		return map_arena(&region->arena);
 	return 0;
 }
 
 void region_unmap(struct region *region)
 {
+	if (region->arena)
+		munmap(region->arena, XMC_ARENA_PAGES * 4096ull);
 	if (region->alias)
 		munmap(region->alias, XMC_MAP_BYTES);
 	if (region->reservation)

@@ -36,38 +36,85 @@ static bool over(uint64_t now)
 	       *(volatile uint32_t *)&the_core.result->stop || atomic_load(&the_core.shared.stop);
 }
 
+/* What the watchdog has in hand. Times are of CLOCK_MONOTONIC, in ns. */
+struct round {
+	uint64_t now;
+	uint64_t last;			/* when `slice` was last charged for its time */
+	uint64_t turn;			/* when the next provocation takes over; UINT64_MAX: never */
+	uint64_t poke;			/* when the provocation's next signal is due; UINT64_MAX: never */
+	uint64_t random;
+	uint32_t slice;
+	struct watch watch[XMC_EXECUTORS_MAX];
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Uniform in 1 to twice the mean: random, so that signals do not fall into step with anything. */
+static uint64_t next_poke(struct round *r)
+{
+	uint64_t mean_ns = the_core.plan->provocations[r->slice].signal_us * 1000ull;
+
+	if (!mean_ns)
+		return UINT64_MAX;
+	r->random = r->random * 6364136223846793005ull + 1442695040888963407ull;
+	return r->now + 1 + (r->random >> 33) % (2 * mean_ns);
+}
+
+static uint64_t next_wake(const struct round *r)
+{
+	const struct xmc_plan *plan = the_core.plan;
+	uint64_t next = least(least(r->now + TICK_NS, r->turn), r->poke);
+
+	return plan->limit_ns ? least(next, the_core.start_ns + plan->limit_ns) : next;
+}
+
+static void poke_executors(void)
+{
+	for (uint32_t i = 0; i < the_core.plan->n_executors; i++)
+		if (!atomic_load_explicit(&the_core.executors[i].gone, memory_order_acquire))
+			the_core.result->signals_sent += !pthread_kill(the_core.executors[i].thread, the_core.poke_signal);
+}
+
+static void turn_provocation(struct round *r)
+{
+	const struct xmc_plan *plan = the_core.plan;
+
+	if (r->now >= r->turn) {
+		r->slice = (r->slice + 1) % plan->n_provocations;
+		atomic_store_explicit(&the_core.shared.slice, r->slice, memory_order_relaxed);
+		r->turn = r->now + plan->slice_us * 1000ull;
+		r->poke = next_poke(r);
+	} else if (r->now >= r->poke) {
+		poke_executors();
+		r->poke = next_poke(r);
+	}
+}
+
 /* The calling thread's work while the others race: turn the provocations, notice hangs, end the run. */
 static void watchdog(void)
 {
+	static struct round r;
 	const struct xmc_plan *plan = the_core.plan;
-	static struct watch watch[XMC_EXECUTORS_MAX];
-	uint64_t slice_ns = plan->slice_us * 1000ull, last = the_core.start_ns, turn = last + slice_ns, now = last;
-	uint32_t slice = 0;
 
-	memset(watch, 0, sizeof(watch));
-	while (!over(now)) {
-		uint64_t next = now + TICK_NS;
-
-		if (plan->n_provocations > 1 && slice_ns && turn < next)
-			next = turn;
-		if (plan->limit_ns && the_core.start_ns + plan->limit_ns < next)
-			next = the_core.start_ns + plan->limit_ns;
-		sleep_until(next);
-		now = now_ns();
-		the_core.result->slice_ns[slice] += now - last;
-		the_core.result->elapsed_ns = now - the_core.start_ns;
-		last = now;
-		if (plan->n_provocations > 1 && slice_ns && now >= turn) {
-			slice = (slice + 1) % plan->n_provocations;
-			atomic_store_explicit(&the_core.shared.slice, slice, memory_order_relaxed);
-			turn = now + slice_ns;
-		}
-		watch_executors(watch);
+	r = (struct round){ .now = the_core.start_ns, .last = the_core.start_ns, .random = plan->seed };
+	r.turn = plan->n_provocations > 1 && plan->slice_us ? r.now + plan->slice_us * 1000ull : UINT64_MAX;
+	r.poke = next_poke(&r);
+	while (!over(r.now)) {
+		sleep_until(next_wake(&r));
+		r.now = now_ns();
+		the_core.result->slice_ns[r.slice] += r.now - r.last;
+		the_core.result->elapsed_ns = r.now - the_core.start_ns;
+		r.last = r.now;
+		turn_provocation(&r);
+		watch_executors(r.watch);
 	}
 	atomic_store(&the_core.shared.stop, 1);
-	for (uint64_t until = now + GRACE_NS; !all_gone() && now_ns() < until;) {
+	for (uint64_t until = r.now + GRACE_NS; !all_gone() && now_ns() < until;) {
 		sleep_until(now_ns() + FAST_TICK_NS);
-		watch_executors(watch);
+		watch_executors(r.watch);
 	}
 }
 

@@ -116,6 +116,12 @@ static int run_micro(struct core *core, const struct micro *m, uint64_t generati
 	case XMC_STEP_FLUSH:
 		xmc_arch_flush(m->address);
 		return 0;
+	case XMC_STEP_OWN:
+		xmc_arch_own(m->address);
+		return 0;
+	case XMC_STEP_SHARE:
+		(void)*(volatile uint8_t *)(uintptr_t)m->address;	/* volatile: the read is the step */
+		return 0;
 	case XMC_STEP_SERIALIZE:
 		xmc_arch_serialize();
 		return 0;

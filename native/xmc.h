@@ -65,6 +65,8 @@ enum xmc_step_op {
 	XMC_STEP_SFENCE,
 	XMC_STEP_LFENCE,
 	XMC_STEP_FLUSH,			/* part: its cache lines */
+	XMC_STEP_OWN,			/* part: fetch its lines for writing, by a prefetch that changes nothing */
+	XMC_STEP_SHARE,			/* part: read its lines */
 	XMC_STEP_SERIALIZE,		/* the writer's own CPU */
 	XMC_STEP_MEMBARRIER,		/* part: the membarrier(2) command */
 	XMC_STEP_SIGNAL,		/* every executor enters and leaves a signal handler */
@@ -96,6 +98,9 @@ enum xmc_exec_op {
 	XMC_EXEC_IRET,
 	XMC_EXEC_FLUSH_HEAD,		/* the cache line of the patched instruction's first byte */
 	XMC_EXEC_FLUSH_TAIL,		/* the cache line of the last patched byte */
+	XMC_EXEC_EVICT_TLB,		/* call into so many other pages that no TLB still holds the region's */
+	XMC_EXEC_COLD_BRANCHES,		/* run so many other branches that no predictor still knows the region's */
+	XMC_EXEC_MISPREDICT,		/* let a return be mispredicted into the region: fetched, never retired */
 	XMC_EXEC_OPS
 };
 
@@ -115,8 +120,10 @@ struct xmc_exec_step {
 };
 
 struct xmc_provocation {
-	uint32_t n_writer;		/* run before the writer steps of every patch; FLUSH steps only */
+	uint32_t n_writer;		/* run before the writer steps of every patch: FLUSH, OWN, SHARE */
 	uint32_t n_executor;		/* run before every execution */
+	uint32_t signal_us;		/* signals reach every executor this far apart on average; 0: none do */
+	uint32_t reserved;
 	struct xmc_step writer[4];
 	struct xmc_exec_step executor[4];
 };
@@ -274,6 +281,8 @@ struct xmc_result {
 	uint64_t tsc_hz;
 	uint64_t region_address;
 	uint32_t hangs_signalled;
+	uint32_t signals_sent;		/* by provocations */
+	uint32_t reserved;
 	uint32_t syscalls_contained;	/* 1: a torn system call raises SIGSYS; 0: the kernel cannot do that */
 	uint64_t slice_ns[XMC_PROVOCATIONS_MAX];	/* wall time that each provocation was on */
 	struct xmc_crash crash;

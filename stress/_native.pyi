@@ -43,6 +43,8 @@ class Lib(Protocol):
     XMC_STEP_SFENCE: int
     XMC_STEP_LFENCE: int
     XMC_STEP_FLUSH: int
+    XMC_STEP_OWN: int
+    XMC_STEP_SHARE: int
     XMC_STEP_SERIALIZE: int
     XMC_STEP_MEMBARRIER: int
     XMC_STEP_SIGNAL: int
@@ -67,6 +69,9 @@ class Lib(Protocol):
     XMC_EXEC_IRET: int
     XMC_EXEC_FLUSH_HEAD: int
     XMC_EXEC_FLUSH_TAIL: int
+    XMC_EXEC_EVICT_TLB: int
+    XMC_EXEC_COLD_BRANCHES: int
+    XMC_EXEC_MISPREDICT: int
     XMC_EXEC_OPS: int
     XMC_ALWAYS: int
     XMC_ON_CHANGE: int

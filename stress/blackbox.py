@@ -162,6 +162,7 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "writer": _usage(r.writer),
         "executors": [_executor(x) for x in executors],
         "tsc_hz": int(r.tsc_hz),
+        "signals_sent": int(r.signals_sent),
         "hangs_signalled": int(r.hangs_signalled),
         "syscalls_contained": bool(r.syscalls_contained),
         "crash": crash,

@@ -113,7 +113,9 @@ def _turns(words: Sequence[str]) -> list[tuple[Provocation, ...]]:
     """`auto` is one cell in which all take turns; every other word is a cell of its own for each it names."""
     known = load_provocations()
     names = [part.strip() for word in words for part in word.split(",")]
-    turns: list[tuple[Provocation, ...]] = [tuple(known.values())] if "auto" in names else []
+    turns: list[tuple[Provocation, ...]] = (
+        [tuple(p for p in known.values() if p.turns)] if "auto" in names else []
+    )
     rest = [name for name in names if name != "auto"]
     return turns + [(p,) for p in select(known, rest, "--provoke")] if rest else turns
 

@@ -177,12 +177,18 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Provocation:
-    """Something that widens the race window and changes nothing of what is promised."""
+    """Something that widens the race window and changes nothing of what is promised.
+
+    `signal_us`: mean microseconds between signals that reach every executor at random (0: none). `turns`: whether it
+    takes its turn in `auto`.
+    """
 
     name: str
     summary: str
     writer: tuple[Step, ...] = ()
     executor: tuple[ExecStep, ...] = ()
+    signal_us: int = 0
+    turns: bool = True
 
 
 @dataclass(frozen=True, slots=True)

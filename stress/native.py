@@ -104,6 +104,7 @@ def _native_plan(plan: dict[str, Any]) -> Any:
     p.n_provocations = len(plan["provocations"])
     for slot, provocation in zip(p.provocations, plan["provocations"], strict=False):
         slot.n_writer, slot.n_executor = len(provocation["writer"]), len(provocation["executor"])
+        slot.signal_us = provocation["signal_us"]
         for inner, step in zip(slot.writer, provocation["writer"], strict=False):
             _fill_step(inner, *step)
         for inner, exec_step in zip(slot.executor, provocation["executor"], strict=False):

@@ -155,7 +155,12 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "writer": _steps(cell.regime.writer),
         "executor": _exec_steps(cell.regime.executor),
         "provocations": [
-            {"name": p.name, "writer": _steps(p.writer), "executor": _exec_steps(p.executor)}
+            {
+                "name": p.name,
+                "writer": _steps(p.writer),
+                "executor": _exec_steps(p.executor),
+                "signal_us": p.signal_us,
+            }
             for p in cell.provocations
         ],
         "cpus": {"writer": cell.placement.writer_cpu, "executors": list(cell.placement.executor_cpus)},

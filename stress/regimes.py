@@ -27,6 +27,8 @@ _WRITER_STEPS: Mapping[str, tuple[tuple[str, ...] | range, ...]] = {
     "fence": (FENCES,),
     **dict.fromkeys(FENCES, ()),  # as Step.text spells it
     "flush": (PARTS,),
+    "own": (PARTS,),
+    "share": (PARTS,),
     "serialize": (),
     "membarrier": (MEMBARRIERS,),
     "signal": (),
@@ -35,8 +37,9 @@ _WRITER_STEPS: Mapping[str, tuple[tuple[str, ...] | range, ...]] = {
     "die": (range(1, 65),),
     "publish": (),
 }
-_FLUSHES = ("flush-head", "flush-tail")
-_EXECUTOR_STEPS = ("lfence", "mfence", "lock", "syscall", "cpuid", "serialize", "iret", *_FLUSHES)
+_LINE_STEPS = ("flush", "own", "share")
+_PROVOKING = ("flush-head", "flush-tail", "evict-tlb", "cold-branches", "mispredict")
+_EXECUTOR_STEPS = ("lfence", "mfence", "lock", "syscall", "cpuid", "serialize", "iret", *_PROVOKING)
 
 _COVERS = ({"all"}, {"first", "rest"}, {"front", "back"})
 """Parts that are the whole patch together."""
@@ -109,6 +112,8 @@ _PROVOCATION = {
     "summary": _SUMMARY,
     "writer": Field(list, "the writer's flushes before each patch", (), each=_WRITER),
     "executor": Field(list, "the executor's flushes before each execution", (), each=_EXECUTOR),
+    "signal_us": Field(int, "mean microseconds between signals", 0, convert=within(0, 10**6)),
+    "turns": Field(bool, "whether `auto` includes it", True),
 }
 
 Complaints = Iterator[tuple[str, str]]
@@ -199,11 +204,12 @@ def _check_provocation(provocation: Provocation) -> Complaints:
         if len(steps) > PROVOCATION_STEPS_MAX:
             yield key, f"there are {len(steps)} steps; give at most {PROVOCATION_STEPS_MAX}"
     for n, step in enumerate(provocation.writer):
-        if step.op != "flush":
-            yield f"writer[{n}]", f"`{step.text}` can change what is promised; give flush steps only"
+        if step.op not in _LINE_STEPS:
+            text = f"`{step.text}` can change what is promised; give {', '.join(_LINE_STEPS)} steps only"
+            yield f"writer[{n}]", text
     for n, exec_step in enumerate(provocation.executor):
-        if exec_step.op not in _FLUSHES or exec_step.on_change:
-            text = f"`{exec_step.text}` can change what is promised; give {' or '.join(_FLUSHES)}"
+        if exec_step.op not in _PROVOKING or exec_step.on_change:
+            text = f"`{exec_step.text}` can change what is promised; give {' or '.join(_PROVOKING)}"
             yield f"executor[{n}]", text
 
 

@@ -63,6 +63,8 @@ struct xmc_frame {
 	xmc_code before[XMC_FRAME_STEPS];	/* each list ends with NULL */
 	xmc_code on_change[XMC_FRAME_STEPS];
 	xmc_code always[XMC_FRAME_STEPS];
+	uint64_t arena;			/* XMC_ARENA_PAGES pages of harmless code, for the steps that need other code */
+	uint64_t bait;			/* code that returns, and whose return is predicted into the region */
 	/* Below: not touched by assembly. */
 	uint64_t fault_pc;
 	uint64_t fault_address;
@@ -70,6 +72,18 @@ struct xmc_frame {
 	int32_t fault_code;
 	uint64_t interior_left;		/* not 0: interrupted inside the patched bytes with this many left */
 };
+
+#define XMC_ARENA_PAGES 2048		/* more than any instruction TLB so far has entries */
+#define XMC_BAIT_BYTES 32
+
+/*
+ * Fill one page of the arena: called at its start it runs many branches and returns, called at
+ * xmc_arch_arena_return it only returns.
+ */
+void xmc_arch_fill_arena(uint8_t *page, uint32_t page_bytes);
+
+/* Write the bait, which will be executed at address `text`, for a region entered at `entry`; returns its length. */
+uint32_t xmc_arch_fill_bait(uint8_t *bait, uint64_t text, uint64_t entry);
 
 typedef void (*xmc_loop)(struct xmc_frame *frame);
 

@@ -25,6 +25,10 @@ _Static_assert(offsetof(struct xmc_frame, before) == 192, "loops.S: F_BEFORE");
 _Static_assert(offsetof(struct xmc_frame, on_change) == 256, "loops.S: F_ON_CHANGE");
 _Static_assert(offsetof(struct xmc_frame, always) == 320, "loops.S: F_ALWAYS");
 
+_Static_assert(offsetof(struct xmc_frame, arena) == 384, "loops.S: F_ARENA");
+_Static_assert(offsetof(struct xmc_frame, bait) == 392, "loops.S: F_BAIT");
+_Static_assert(XMC_ARENA_PAGES == 2048, "loops.S: ARENA_PAGES");
+
 const uint8_t xmc_arch_trap[4] = { 0xcc };
 const uint32_t xmc_arch_trap_len = 1;
 const uint32_t xmc_arch_trap_advance = 1;
@@ -40,6 +44,10 @@ void xmc_arch_step_iret(void);
 void xmc_arch_step_flush_head(void);
 void xmc_arch_step_flush_tail(void);
 
+void xmc_arch_step_evict_tlb(void);
+void xmc_arch_step_cold_branches(void);
+void xmc_arch_step_mispredict(void);
+
 static const xmc_code exec_steps[XMC_EXEC_OPS] = {
 	[XMC_EXEC_LFENCE] = xmc_arch_step_lfence,
 	[XMC_EXEC_MFENCE] = xmc_arch_step_mfence,
@@ -50,6 +58,9 @@ static const xmc_code exec_steps[XMC_EXEC_OPS] = {
 	[XMC_EXEC_IRET] = xmc_arch_step_iret,
 	[XMC_EXEC_FLUSH_HEAD] = xmc_arch_step_flush_head,
 	[XMC_EXEC_FLUSH_TAIL] = xmc_arch_step_flush_tail,
+	[XMC_EXEC_EVICT_TLB] = xmc_arch_step_evict_tlb,
+	[XMC_EXEC_COLD_BRANCHES] = xmc_arch_step_cold_branches,
+	[XMC_EXEC_MISPREDICT] = xmc_arch_step_mispredict,
 };
 
 static int has_serialize(void)
@@ -93,6 +104,32 @@ void xmc_arch_probe(struct xmc_probe *probe)
 	for (uint32_t op = 0; op < XMC_EXEC_OPS; op++)
 		probe->exec_ops |= xmc_arch_exec_step(op) ? 1u << op : 0;
 	probe->step_ops = (1u << XMC_STEP_OPS) - 1;
+}
+
+/* A chain of jumps, one a line, that ends in a return in the last line of the page. */
+void xmc_arch_fill_arena(uint8_t *page, uint32_t page_bytes)
+{
+	memset(page, 0xcc, page_bytes);
+	for (uint32_t at = 0; at + 64 < page_bytes; at += 64)
+		memcpy(page + at, "\xeb\x3e", 2);		/* jmp to the next line */
+	page[page_bytes - 64] = 0xc3;
+}
+
+/*
+ *	call	1f		the return stack now predicts a return to the next instruction
+ *	jmp	entry		never retired: only the prediction leads here
+ * 1:	lea	8(%rsp), %rsp	drop that return address; the step's own lies above
+ *	clflush	(%rsp)		and is far away, so that the misprediction is found out late
+ *	ret
+ */
+uint32_t xmc_arch_fill_bait(uint8_t *bait, uint64_t text, uint64_t entry)
+{
+	static const uint8_t code[] = "\xe8\x05\0\0\0\xe9\0\0\0\0\x48\x8d\x64\x24\x08\x0f\xae\x3c\x24\xc3";
+	int32_t displacement = (int32_t)(int64_t)(entry - (text + 10));
+
+	memcpy(bait, code, sizeof(code) - 1);
+	memcpy(bait + 6, &displacement, 4);
+	return sizeof(code) - 1;
 }
 
 /* Flags that torn code may have set and that no compiled code survives: TF, DF, NT, AC. */

@@ -58,6 +58,12 @@ static inline void xmc_arch_flush(uint64_t address)
 	__asm__ volatile("clflush (%0)" : : "r"(address) : "memory");
 }
 
+/* Bring the line here in a state that allows writing, and write nothing. A hint: a CPU may ignore it. */
+static inline void xmc_arch_own(uint64_t address)
+{
+	__asm__ volatile("prefetchw (%0)" : : "r"(address) : "memory");
+}
+
 /* Nothing: x86 keeps instruction fetch coherent with stores, by physical address. */
 static inline void xmc_arch_sync_range(uint64_t address, uint64_t len)
 {

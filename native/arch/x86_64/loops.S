@@ -22,6 +22,11 @@
 	.set	F_BEFORE, 192
 	.set	F_ON_CHANGE, 256
 	.set	F_ALWAYS, 320
+	.set	F_ARENA, 384
+	.set	F_BAIT, 392
+	.set	ARENA_PAGES, 2048
+	.set	ARENA_RETURN, 4032
+	.set	COLD_PAGES, 256
 
 	.text
 
@@ -245,5 +250,27 @@ xmc_arch_step_\name:
 	mov	8+F_TAIL(%rsp), %rax
 	clflush	(%rax)
 	ret
+
+/* One call into every page of the arena, \pages of them, \at bytes into each. */
+	.macro	tour pages at
+	mov	8+F_ARENA(%rsp), %rax
+	add	$\at, %rax
+	mov	$\pages, %ecx
+1:	call	*%rax
+	add	$4096, %rax
+	dec	%ecx
+	jnz	1b
+	mov	8+F_POISON(%rsp), %rcx
+	ret
+	.endm
+
+	step	evict_tlb
+	tour	ARENA_PAGES ARENA_RETURN
+
+	step	cold_branches
+	tour	COLD_PAGES 0
+
+	step	mispredict
+	jmp	*8+F_BAIT(%rsp)
 
 	.section .note.GNU-stack, "", @progbits
