@@ -64,6 +64,16 @@ def _what_ran(record: Record) -> list[str]:
     ]
 
 
+def _executor_noise(x: Record) -> str:
+    """What disturbed an executor: every interrupt and switch may serialize, and so mask a missing step."""
+    moved = "" if x.get("cpu_first", x["cpu"]) == x["cpu"] else f", moved there from CPU {x['cpu_first']}"
+    switches = x.get("switches_forced", 0) + x.get("switches_voluntary", 0)
+    stolen = x.get("stolen_ticks", 0)
+    return (
+        f"{x['cpu']}: {x.get('interrupts', 0)} interrupts, {switches} switches, {stolen} stolen ticks{moved}"
+    )
+
+
 def _what_was_seen(record: Record) -> list[str]:
     counts = counts_of(record)
     n = total(counts)
@@ -71,12 +81,24 @@ def _what_was_seen(record: Record) -> list[str]:
     for phase, row in counts.items():
         lines.append(f"    {phase:11}" + ", ".join(f"{si(count)} {name}" for name, count in row.items()))
     events = total(counts, *EVENTS)
+    lines += [f"  executor on CPU {_executor_noise(x)}" for x in record["executors"]]
     if events and record["seconds"]:
         low, high = poisson_interval(events, record["seconds"])
         lines.append(
             f"  {events} events: between {low:.3g} and {high:.3g} a second (95 %, as if independent)"
         )
     return lines
+
+
+def _restarts(records: Iterable[Record], record: Record) -> list[str]:
+    """How many independent starts of the cell showed events: trials within one start are correlated."""
+    starts = [
+        r for r in records if r["type"] == "end" and r["cell"] == record["cell"] and r["status"] == Status.OK
+    ]
+    if len(starts) < 2:
+        return []
+    seen = sum(total(counts_of(r), *EVENTS) > 0 for r in starts)
+    return [f"  This is one of {len(starts)} starts of the cell; {seen} of them showed events."]
 
 
 def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
@@ -126,7 +148,12 @@ def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, 
     if record["status"] == Status.SKIPPED:
         return f"{record['cell']} was skipped: {record['reason']}"
     verdict = grade(record, promises, evidence.control(record), vendor)
-    lines = [*_what_ran(record), *_what_was_seen(record), *_which_bytes(record, evidence, isa)]
+    lines = [
+        *_what_ran(record),
+        *_what_was_seen(record),
+        *_restarts(records, record),
+        *_which_bytes(record, evidence, isa),
+    ]
     lines += [f"{verdict.grade}: {LEGEND[verdict.grade]}.", "Why:"]
     lines += [_wrap(reason, "  - ") for reason in verdict.reasons]
     return "\n".join(lines)

@@ -40,6 +40,11 @@ def _map(box: int) -> mmap.mmap:
         os.close(box)
 
 
+def _noise(cpus: list[int]) -> dict[str, dict[int, int]]:
+    """What disturbs `cpus`, counted since boot: interrupts taken, and ticks that the hypervisor stole."""
+    return {"interrupts": host.interrupts(cpus), "stolen_ticks": host.stolen_ticks(cpus)}
+
+
 def _attempt(plan: dict[str, Any], box: mmap.mmap) -> tuple[str, str]:
     """Status and reason of running `plan` here."""
     try:
@@ -74,13 +79,15 @@ def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
     _quiet()
     cpus = plan["cpus"]["executors"]
     with closing(_map(box)) as memory:
-        before = host.interrupts(cpus)
+        before = _noise(cpus)
         status, reason = _attempt(plan, memory)
-        after = host.interrupts(cpus)
+        after = _noise(cpus)
         result = blackbox.decode(plan, memory)
         _attribute(plan, result)
         for executor, cpu in zip(result["executors"], cpus, strict=True):
-            executor["interrupts"] = after.get(cpu, 0) - before.get(cpu, 0)
+            executor |= {
+                name: counts.get(cpu, 0) - before[name].get(cpu, 0) for name, counts in after.items()
+            }
         _send(channel, result | {"status": status, "reason": reason})
 
 
