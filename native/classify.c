@@ -5,8 +5,6 @@
 #include "core.h"
 #include <string.h>
 
-#define CODE_CLOBBERED (-1)		/* a signature's code: the value was right, a register was not */
-
 struct verdict {
 	uint32_t outcome;
 	uint32_t phase;
@@ -141,7 +139,7 @@ static void judge_returned(struct executor *ex, struct verdict *v)
 	if (f->clobbered) {
 		ex->out->clobbers++;
 		v->outcome = XMC_TORN;
-		v->code = CODE_CLOBBERED;
+		v->code = XMC_CODE_CLOBBERED;
 	}
 }
 
@@ -217,6 +215,17 @@ static void account(struct executor *ex, struct verdict *v, struct xmc_slice *sl
 		record_age(ex, v);
 }
 
+/*
+ * Whether the loop's two counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
+ * short: then what was left at that moment is what counts, and the execution it interrupted may have been no news.
+ */
+static bool counts_agree(const struct xmc_frame *f, uint64_t began_with)
+{
+	if (!f->interior_left)
+		return f->ran + f->left == began_with;
+	return f->ran + f->interior_left - began_with <= 1;
+}
+
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation)
 {
 	struct xmc_frame *f = &ex->frame;
@@ -227,13 +236,17 @@ void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *
 	uint32_t phase_over = f->interior_left ? XMC_INTERIOR : resumed ? XMC_RESUMED : XMC_PHASES;
 	struct verdict v = { .outcome = usual };
 
-	/* A wrong execution may have changed the count: then claim no execution that cannot be proven. */
-	if (left > began_with || ((faulted || f->clobbered) && !left))
-		left = left ? began_with : 1;
+	/* A torn execution that changed a count: then claim no execution that cannot be proven. */
+	if (!counts_agree(f, began_with)) {
+		f->clobbered |= !faulted;
+		left = began_with;
+	}
 	slice->outcomes[usual_phase][usual] += began_with - left;
 	ex->phase_resumed = faulted;
-	if (!left)
+	if (!left && !faulted && !f->clobbered)
 		return;
+	if (!left)			/* the last of the batch passed for usual, and left a register changed */
+		slice->outcomes[usual_phase][usual]--;
 	if (faulted)
 		judge_fault(ex, &v);
 	else if (f->left || f->clobbered)

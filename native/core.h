@@ -15,6 +15,7 @@
 #define XMC_STACK_BYTES 0x10000ull	/* what a region may use below its frame */
 #define XMC_BAIT_AT (XMC_MAP_BYTES - 4096)	/* in the accessible mapping, far behind the region and its pads */
 #define XMC_STAMPS 64			/* publication times kept, a power of two */
+#define XMC_CODE_CLOBBERED (-1)		/* a signature's code where a loop register was left changed */
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
 
 /* A writer step with everything resolved that can be before the threads start. */

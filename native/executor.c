@@ -34,6 +34,7 @@ int executor_prepare(struct executor *ex)
 	f->poison = (uint64_t)(uintptr_t)core->region.reservation + XMC_REACH / 2 + 0x5a5a5a0;
 	for (uint32_t i = 0; i < XMC_FRAME_GUARDS; i++)
 		f->guards[i] = f->poison + 0x1000 + i * 16;
+	f->self = (uint64_t)(uintptr_t)f;
 	f->entry = core->region.text + plan->entry;
 	f->published = (uint64_t)(uintptr_t)&core->shared.done;
 	f->announced = (uint64_t)(uintptr_t)&core->shared.begun;

@@ -32,7 +32,7 @@ static void execute_mix(struct executor *ex, struct xmc_signature *out)
 	f->left = 1;
 	f->fault_signal = 0;
 	xmc_arch_loop_value(f);
-	*out = (struct xmc_signature){ .count = 1, .value = f->value };
+	*out = (struct xmc_signature){ .count = 1, .value = f->value, .code = f->clobbered ? XMC_CODE_CLOBBERED : 0 };
 	if (!f->fault_signal)
 		return;
 	out->signal = f->fault_signal;

@@ -29,6 +29,10 @@ static struct range part_range(const struct xmc_plan *plan, uint32_t part)
 	uint32_t front = plan->split ? plan->split : plan->patch_len / 2;
 	struct range all = { plan->patch, plan->patch_len };
 
+	/* Where traps are planted, all that may need storing includes the byte that they stand on. */
+	if (part == XMC_PART_ALL && plan->trap_is_ours)
+		return (struct range){ plan->head, plan->patch + plan->patch_len - plan->head };
+
 	switch (part) {
 	case XMC_PART_FIRST:
 		return (struct range){ plan->head, xmc_arch_trap_len };

@@ -78,7 +78,7 @@ enum xmc_step_op {
 };
 
 enum xmc_part {
-	XMC_PART_ALL,			/* the patched bytes */
+	XMC_PART_ALL,			/* the patched bytes, and the head byte where the steps plant traps */
 	XMC_PART_FIRST,			/* the first byte of the patched instruction: where a trap goes */
 	XMC_PART_REST,			/* the patched bytes but for the head byte */
 	XMC_PART_FRONT,			/* the patched bytes in front of the straddle point (or middle) */

@@ -72,9 +72,13 @@ class Evidence:
         """Whether the positive control of this record saw events; None where the run had none for it."""
         return self.controls.get(_place(record))
 
+    def witness(self, record: Record) -> Record | None:
+        """The witness that watched the same store at the same site on the same CPUs, or None."""
+        return self.witnesses.get((*_place(record), record["store"]))
+
     def tears(self, record: Record) -> Tears | None:
         """How many of its wrong executions were store tears and fetch tears; None where no witness ran."""
-        witness = self.witnesses.get((*_place(record), record["store"]))
+        witness = self.witness(record)
         if witness is None and saw_events(record):
             return None
         return tears_of(record, witness)

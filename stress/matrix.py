@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,14 @@ class Request:
     def as_dict(self) -> dict[str, Any]:
         """The request ready for JSON."""
         return asdict(self)
+
+    def located(self) -> Request:
+        """The same request with absolute paths: a run may be gone on with from elsewhere."""
+        return replace(
+            self,
+            case_dir=str(Path(self.case_dir).resolve()) if self.case_dir else "",
+            regime_files=tuple(str(Path(file).resolve()) for file in self.regime_files),
+        )
 
     @staticmethod
     def from_dict(stored: Mapping[str, Any]) -> Request:

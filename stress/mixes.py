@@ -90,17 +90,18 @@ def attribute(signatures: Iterable[dict[str, Any]], known: Mapping[Signature, Se
         s["mixes"] = [mix.label for mix in known.get(key, ())]
 
 
-def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[int]:
-    """Indices i of the patch such that bytes i and i + 1 of the mix come from different images.
+def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[tuple[int, ...]]:
+    """Where a mix changes from one image to the other: for each change the places at which it may be.
 
-    A byte in which the images of the mix agree may have come from either, so it ends no run.
+    Place i is between bytes i and i + 1 of the patch. A change has one; more where bytes in between agree in both
+    images, and so may have come from either.
     """
     sources = sorted(set(label))
     if len(sources) != 2:
         return []
     a, b = (images[int(source, 16)] for source in sources)
     at = [i for i in range(len(label)) if a[patch + i] != b[patch + i]]
-    return [cut for left, right in pairwise(at) if label[left] != label[right] for cut in range(left, right)]
+    return [tuple(range(left, right)) for left, right in pairwise(at) if label[left] != label[right]]
 
 
 def decode_text(code: bytes, entry: int, isa: str) -> str:

@@ -80,8 +80,8 @@ def cells(
     """
     run: list[Cell] = []
     skips: list[Skip] = []
+    words = _words(sites)
     for case in cases:
-        words = _words(sites)
         for site in dict.fromkeys(site for word in words for site in sites_of(case, word)):
             for regime in regimes:
                 # A writer that stores nothing does not store nothing in several ways.

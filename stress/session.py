@@ -68,7 +68,7 @@ class Session:
             UsageError, CaseError, HostError: the request cannot be met; no folder is made then.
             StoreError: the folder cannot be made.
         """
-        host = read_host()
+        request, host = request.located(), read_host()
         build(request, host)
         run = {
             "schema": 1,
@@ -103,8 +103,9 @@ class Session:
 
     def announcement(self) -> list[str]:
         """What will be done and how long it takes, before it is done."""
-        plans, skips = self.matrix.plans, self.matrix.skips
+        plans, skips, left = self.matrix.plans, self.matrix.skips, self.cells_left
         each = plans[0].limits
+        seconds = self.matrix.expected_seconds * left / len(plans)
         what = [
             f"{n} {unit}" for n, unit in ((each.executions, "executions"), (each.patches, "patches")) if n
         ]
@@ -112,9 +113,9 @@ class Session:
         cpus = sorted({cpu for plan in plans for cpu in plan.cell.placement.cpus})
         aside = f", {self.matrix.lanes} side by side" if self.matrix.lanes > 1 else ""
         # Who asks for executions or patches gets those, however long they take.
-        takes = "" if each.executions or each.patches else f"; about {span(self.matrix.expected_seconds)}"
+        takes = "" if each.executions or each.patches else f"; about {span(seconds)}"
         return [
-            f"{len(plans)} cells of {' or '.join(what)} on CPUs {','.join(map(str, cpus))}{aside}{takes}",
+            f"{left} cells of {' or '.join(what)} on CPUs {','.join(map(str, cpus))}{aside}{takes}",
             f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
         ]
 
@@ -159,7 +160,9 @@ class Session:
 
 def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str, vendor: str | None) -> str:
     """The records in the order of the regimes' file, whatever the order in which they were run."""
-    rank = {name: i for i, name in enumerate(load_regimes(*map(Path, run["request"]["regime_files"])))}
+    rank = {
+        name: i for i, name in enumerate(load_regimes())
+    }  # a user's own come last: their file may be gone
     ordered = sorted(records, key=lambda r: (rank.get(r.get("regime", ""), len(rank)), r["cell"]))
     return FORMATS[style](run, ordered, load_promises(), wants_colour(sys.stdout), VENDORS[vendor])
 

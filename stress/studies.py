@@ -15,6 +15,7 @@ from stress.promises import Promises
 from stress.sites import STORES
 from stress.stats import short_rate, upper_bound_95
 from stress.table import si
+from stress.witness import ENOUGH_CONTROLS
 
 Record = Mapping[str, Any]
 
@@ -32,8 +33,10 @@ def _rank(site: str) -> tuple[int, int]:
 def _seen(counts: Counts, seconds: float) -> str:
     """Events a second, or the one-sided 95 % bound per execution on what was not seen."""
     events, n = total(counts, *EVENTS), total(counts)
+    if not n or not seconds:
+        return "-"
     if not events:
-        return f"0 (<{short_rate(upper_bound_95(0, n))})" if n else "-"
+        return f"0 (<{short_rate(upper_bound_95(0, n))})"
     return f"{si(round(events / seconds)) if events >= seconds * 10 else f'{events / seconds:.2g}'}/s"
 
 
@@ -61,21 +64,14 @@ def _source(evidence: Evidence, records: Sequence[Record]) -> str:
 
 def _witness(evidence: Evidence, record: Record) -> str:
     """Whether data readers saw the store as one event, in words: `one event`, `front first`, `not settled`..."""
-    key = next(
-        (
-            k
-            for k in evidence.witnesses
-            if k[-1] == record["store"] and k[1:3] == (record["case"], record["site"])
-        ),
-        None,
-    )
-    if key is None:
+    witness = evidence.witness(record)
+    if witness is None:
         return "no witness"
-    ends = evidence.witnesses[key]["pairs"][-1]["tears"]
+    ends = witness["pairs"][-1]["tears"]
     names = [name for name, tears in zip(("front first", "back first"), ends, strict=True) if tears[0]]
     if names:
         return " and ".join(names)
-    controlled = all(tears[1 + order] for order, tears in enumerate(ends))
+    controlled = all(tears[1 + order] >= ENOUGH_CONTROLS for order, tears in enumerate(ends))
     return "one event" if controlled else "not settled"
 
 

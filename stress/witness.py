@@ -95,11 +95,21 @@ def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, newer: int) -> str:
 
 
 def _verdict(label: str, images: Sequence[bytes], patch: int, pairs: Sequence[Mapping[str, Any]]) -> str:
-    cuts = boundaries(label, images, patch)
-    found = {_cut(pairs, cut, _newer(label[cut], label[cut + 1], len(images))) for cut in cuts}
+    changes = boundaries(label, images, patch)
+    found = {
+        _change(pairs, cuts, _newer(label[cuts[0]], label[cuts[-1] + 1], len(images))) for cuts in changes
+    }
     if "fetch" in found:
         return "fetch"
     return "store" if found == {"store"} else "unattributed"
+
+
+def _change(pairs: Sequence[Mapping[str, Any]], cuts: Sequence[int], newer: int) -> str:
+    """The verdict on a change at one of `cuts`: a store tear if it may be one, a fetch tear if it must."""
+    found = {_cut(pairs, cut, newer) for cut in cuts}
+    if "store" in found:
+        return "store"
+    return "fetch" if found == {"fetch"} else "unattributed"
 
 
 def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Tears:

@@ -65,6 +65,8 @@ struct xmc_frame {
 	xmc_code always[XMC_FRAME_STEPS];
 	uint64_t arena;			/* XMC_ARENA_PAGES pages of harmless code, for the steps that need other code */
 	uint64_t bait;			/* code that returns, and whose return is predicted into the region */
+	uint64_t self;			/* the frame's own address */
+	uint64_t ran;			/* executions that were no news: with `left`, what the loop began with */
 	/* Below: not touched by assembly. */
 	uint64_t fault_pc;
 	uint64_t fault_address;

@@ -27,6 +27,8 @@ _Static_assert(offsetof(struct xmc_frame, always) == 320, "loops.S: F_ALWAYS");
 
 _Static_assert(offsetof(struct xmc_frame, arena) == 384, "loops.S: F_ARENA");
 _Static_assert(offsetof(struct xmc_frame, bait) == 392, "loops.S: F_BAIT");
+_Static_assert(offsetof(struct xmc_frame, self) == 400, "loops.S: F_SELF");
+_Static_assert(offsetof(struct xmc_frame, ran) == 408, "loops.S: F_RAN");
 _Static_assert(XMC_ARENA_PAGES == 2048, "loops.S: ARENA_PAGES");
 
 const uint8_t xmc_arch_trap[4] = { 0xcc };
@@ -141,6 +143,7 @@ void xmc_arch_recover(void *context, struct xmc_frame *frame)
 
 	regs[REG_RIP] = (greg_t)(uintptr_t)xmc_arch_loop_recover;
 	regs[REG_RSP] = (greg_t)(uintptr_t)frame;
+	regs[REG_R14] = (greg_t)~(uintptr_t)frame;
 	regs[REG_EFL] &= ~(greg_t)FLAGS_DENIED;
 }
 

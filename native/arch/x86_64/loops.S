@@ -24,13 +24,21 @@
 	.set	F_ALWAYS, 320
 	.set	F_ARENA, 384
 	.set	F_BAIT, 392
+	.set	F_SELF, 400
+	.set	F_RAN, 408
 	.set	ARENA_PAGES, 2048
 	.set	ARENA_RETURN, 4032
 	.set	COLD_PAGES, 256
 
 	.text
 
-/* Enter a loop: save what the caller owns, move the stack into the frame, poison the registers. */
+/*
+ * Enter a loop: save what the caller owns, move the stack into the frame, poison the registers.
+ *
+ * Four registers hold something else than poison, and nothing that could be stored through: rbx counts down what is
+ * left, r15 up what ran (two counts, because a torn execution may change one), rbp is the value that is no news, r14
+ * the complement of the frame's address, which is not accessible either.
+ */
 	.macro	enter
 	push	%rbx
 	push	%rbp
@@ -52,8 +60,9 @@
 	mov	%rcx, %r11
 	mov	%rcx, %r12
 	mov	%rcx, %r13
-	mov	%rcx, %r14
-	mov	%rcx, %r15
+	mov	%rsp, %r14
+	not	%r14
+	xor	%r15d, %r15d
 	movq	$1, F_ACTIVE(%rsp)
 	.endm
 
@@ -73,6 +82,8 @@
 	.macro	window_tail again
 	xor	%eax, %eax
 	call	*F_ENTRY(%rsp)
+	cmp	%rsp, F_SELF(%rsp)		/* a torn return may pop too much, and this loop writes to its frame */
+	jne	loop_leave
 	mov	F_ANNOUNCED(%rsp), %rdx
 	mov	(%rdx), %rdx
 	cmp	F_DONE(%rsp), %rdx
@@ -81,6 +92,7 @@
 	jne	loop_news
 	cmp	%rbp, %rax
 	jne	loop_news
+	inc	%r15
 	dec	%rbx
 	jnz	\again
 	jmp	loop_leave
@@ -103,6 +115,7 @@ xmc_arch_loop_value:
 	call	*F_ENTRY(%rsp)
 	cmp	%rbp, %rax
 	jne	loop_leave
+	inc	%r15
 	dec	%rbx
 	jnz	1b
 	jmp	loop_leave
@@ -119,6 +132,7 @@ xmc_arch_loop_value_steps:
 	call	*F_ENTRY(%rsp)
 	cmp	%rbp, %rax
 	jne	loop_leave
+	inc	%r15
 	dec	%rbx
 	jnz	1b
 	jmp	loop_leave
@@ -157,20 +171,30 @@ loop_leave:
 	.globl	xmc_arch_loop_recover
 	.hidden	xmc_arch_loop_recover
 xmc_arch_loop_recover:
-	movq	$0, F_ACTIVE(%rsp)
-	cld
+	/* Back to the frame, wherever rsp is. Should both be wrong, this faults while still active, and comes back. */
+	mov	%rsp, %rdi
+	cmp	%rsp, F_SELF(%rsp)
+	je	1f
+	mov	%r14, %rsp
+	not	%rsp
+1:	movq	$0, F_ACTIVE(%rsp)
+	/* Flags that a torn instruction may have set, and compiled code cannot bear: DF, AC. */
+	pushq	$0x202
+	popfq
 	mov	%rax, F_VALUE(%rsp)
 	mov	%rbx, F_LEFT(%rsp)
+	mov	%r15, F_RAN(%rsp)
 	mov	F_POISON(%rsp), %rcx
 	xor	%rcx, %r12
 	xor	%rcx, %r13
-	xor	%rcx, %r14
-	xor	%rcx, %r15
+	xor	%rsp, %rdi
+	not	%r14
+	xor	%rsp, %r14
+	or	%r14, %rdi
 	xor	F_EXPECT(%rsp), %rbp
 	or	%r12, %rbp
 	or	%r13, %rbp
-	or	%r14, %rbp
-	or	%r15, %rbp
+	or	%rdi, %rbp
 	mov	%rbp, F_CLOBBERED(%rsp)
 	mov	F_OUTER(%rsp), %rsp
 	pop	%r15
