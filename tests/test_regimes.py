@@ -319,11 +319,13 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
         ),
         (
             'executor = ["cpuid"]',
-            "executor[0]: `cpuid` can change what is promised; give flush-head or flush-tail or evict-tlb or cold-branches or mispredict",
+            "executor[0]: `cpuid` can change what is promised; "
+            "give flush-head or flush-tail or evict-tlb or cold-branches or mispredict",
         ),
         (
             'executor = ["flush-head on-change"]',
-            "executor[0]: `flush-head on-change` can change what is promised; give flush-head or flush-tail or evict-tlb or cold-branches or mispredict",
+            "executor[0]: `flush-head on-change` can change what is promised; "
+            "give flush-head or flush-tail or evict-tlb or cold-branches or mispredict",
         ),
         (
             f"writer = {['flush all'] * (PROVOCATION_STEPS_MAX + 1)}",
