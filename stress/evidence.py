@@ -33,7 +33,7 @@ def controls(cells: Iterable[Cell]) -> list[Cell]:
     found: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
         if not misfit(cell.case, cell.site, CONTROL_STORE):
-            key = (cell.case.name, cell.site, cell.placement.relation)
+            key = (cell.case.name, cell.site, cell.placement)
             regime = replace(CONTROL, via=cell.regime.via)
             found.setdefault(key, replace(cell, store=CONTROL_STORE, regime=regime))
     return list(found.values())
@@ -51,7 +51,7 @@ def role_of(record: Record) -> str:
 
 
 def _place(record: Record) -> tuple[Any, ...]:
-    return tuple(record.get(key, "") for key in ("host", "case", "site", "placement"))
+    return (*(record.get(key, "") for key in ("host", "case", "site")), *record["cpus"])
 
 
 def saw_events(record: Record) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -19,7 +19,7 @@ from stress.table import LEGEND, si
 WIDTH = 100
 MIXES_SHOWN = 6
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 
 
 def latest_run(below: Path) -> Path:
@@ -32,7 +32,7 @@ def latest_run(below: Path) -> Path:
 
 def find(records: Iterable[Record], cell: str) -> Record:
     """The finished record of the cell that `cell` names: its name, or its id; UsageError where there is none."""
-    ends = [r for r in records if r["type"] == "end" and cell in (r["cell"], r["id"])]
+    ends = [r for r in gather(records).cells if cell in (r["cell"], r["id"])]
     if not ends:
         raise UsageError(
             f"{cell}: no finished cell of this run has that name; see `stress report DIR --format json`"
@@ -42,7 +42,15 @@ def find(records: Iterable[Record], cell: str) -> Record:
 
 def _wrap(text: str, indent: str = "  ") -> str:
     hang = " " * (len(indent) if indent.strip() else len(indent) + 2)
-    return fill(text, WIDTH, initial_indent=indent, subsequent_indent=hang, break_long_words=False)
+    # A path or a regime's name is never broken at its hyphens: it is there to be copied.
+    return fill(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _what_ran(record: Record) -> list[str]:
@@ -118,7 +126,7 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
             else "no mix of two images"
         )
         more = f" or {len(labels) - 1} more that look the same" if len(labels) > 1 else ""
-        lines.append(f"  {si(count):>5}  {labels[0] if labels else '?'}{more}  {text}")
+        lines.append(_wrap(f"{labels[0] if labels else '?'}{more}  {text}".rstrip(), f"  {si(count):>5}  "))
     tears = evidence.tears(record)
     if tears is None:
         lines.append("  No data witness ran beside it, so store tears and fetch tears are not told apart.")

@@ -249,6 +249,6 @@ def _clean(record: Record, trials: int, bound: float, control: bool | None) -> l
     seen = "saw events" if control else "was not part of the run"
     return [
         f"0 of {trials} executions: less than {short_rate(bound)} each, one-sided 95 %",
-        f"survived: {names}",
+        f"clean under: {names}",
         f"its positive control {seen}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -86,11 +87,13 @@ class Matrix:
     skips: tuple[Skip, ...]
     lanes: int
     """How many cells run side by side."""
+    depth: int
+    """How many cells run one after the other, at most."""
 
     @property
     def expected_seconds(self) -> float:
         """How long running all of it takes."""
-        return sum(p.limits.seconds + OVERHEAD_SECONDS for p in self.plans) / max(1, self.lanes)
+        return self.depth * (self.plans[0].limits.seconds + OVERHEAD_SECONDS)
 
 
 def parse_seconds(text: str, option: str) -> float:
@@ -100,7 +103,7 @@ def parse_seconds(text: str, option: str) -> float:
         value = float(match[1]) * UNITS[match[2]] if match else math.nan
     except (ValueError, KeyError):
         value = math.nan
-    if not math.isfinite(value) or value <= 0:
+    if not math.isfinite(value) or not 0 < value < 1e9:  # 32 years; the core counts nanoseconds in 64 bits
         raise UsageError(f"{option}: '{text}' is no duration; give seconds or 300ms, 90s, 2m, 8h")
     return value
 
@@ -162,16 +165,17 @@ def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], l
     )
 
 
-def _seconds(request: Request, cells: int, lanes: int) -> float:
+def _seconds(request: Request, depth: int) -> float:
+    """Seconds of each cell, where `depth` of them run one after the other."""
     if request.seconds is not None:
         return request.seconds
     if request.executions or request.patches:
         return LONGEST_SECONDS
-    share = request.budget_seconds * lanes / max(1, cells * request.repeat) - OVERHEAD_SECONDS
+    share = request.budget_seconds / depth - OVERHEAD_SECONDS
     if share < SHORTEST_SECONDS:
-        need = math.ceil(cells * request.repeat * (SHORTEST_SECONDS + OVERHEAD_SECONDS) / lanes)
+        need = math.ceil(depth * (SHORTEST_SECONDS + OVERHEAD_SECONDS))
         raise UsageError(
-            f"--budget: {request.budget_seconds:g} s is too short for {cells * request.repeat} cells; "
+            f"--budget: {request.budget_seconds:g} s is too short for {depth} cells in a row; "
             f"give {need}s or more, or fewer cells"
         )
     return share
@@ -195,17 +199,15 @@ def build(request: Request, host: Host) -> Matrix:
     if not run:
         reasons = "; ".join(sorted({skip.reason for skip in skips})) or "nothing was chosen"
         raise HostError(f"no cell can be run here: {reasons}; see `stress doctor` and `stress list cells`")
-    run += companions(run)
-    side_by_side = len(lanes) if one_relation else 1
     if one_relation:
-        run = [_on(cell, lanes[i % len(lanes)]) for i, cell in enumerate(run)]
-    limits = Limits(
-        _seconds(request, len(run), side_by_side),
-        request.executions,
-        request.patches,
-        request.until_first_event,
-    )
-    return Matrix(tuple(plans(run, limits, request.seed, request.repeat)), tuple(skips), side_by_side)
+        # Neighbours share case and site, and so, on the same CPUs, their companions.
+        run = [_on(cell, lanes[i * len(lanes) // len(run)]) for i, cell in enumerate(run)]
+    run += companions(run)
+    loads = Counter(cell.placement.cpus for cell in run)
+    depth = (max(loads.values()) if one_relation else len(run)) * request.repeat
+    limits = Limits(_seconds(request, depth), request.executions, request.patches, request.until_first_event)
+    made = plans(run, limits, request.seed, request.repeat)
+    return Matrix(tuple(made), tuple(skips), len(lanes) if one_relation else 1, depth)
 
 
 def _on(cell: Cell, lane: Placement) -> Cell:

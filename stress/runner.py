@@ -19,7 +19,7 @@ from stress.plan import as_dict, describe, plan_id
 
 SCHEMA = 1
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 15.0
 """What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
 
 EMPTY: dict[str, Any] = {

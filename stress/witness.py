@@ -47,7 +47,7 @@ def witnesses(cells: Iterable[Cell]) -> list[Cell]:
     """One witness for each case, site, store and placement among `cells` that is patched in more than one byte."""
     found: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        key = (cell.case.name, cell.site, cell.store, cell.placement.relation)
+        key = (cell.case.name, cell.site, cell.store, cell.placement)
         if cell.regime.patches and cell.case.patch_len > 1 and not misfit(cell.case, cell.site, cell.store):
             regime = replace(REGIME, via=cell.regime.via if key not in found else found[key].regime.via)
             case = replace(cell.case, images=_counting(cell))
