@@ -73,7 +73,7 @@ def test_enough_and_nothing_seen_is_clean_with_a_bound_and_what_it_survived() ->
     assert (verdict.trials, verdict.events) == (10_000_000, 0)
     assert verdict.upper_bound == upper_bound_95(0, 10_000_000)
     assert verdict.promise_level == Level.FORBIDDEN
-    assert "survived: none" in verdict.reasons
+    assert "clean under: none" in verdict.reasons
     assert any("3.0e-7" in reason for reason in verdict.reasons)
 
 
