@@ -13,6 +13,7 @@ import click
 
 from stress import __version__
 from stress.errors import StressError, UsageError
+from stress.sites import STORES
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
@@ -30,15 +31,18 @@ def cli() -> None:
     """
 
 
+_STORES_HELP = f"{', '.join(STORES)}, or all."
+
+
 def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose cells, the same for every command that takes any."""
     options = [
         click.option("--cases", default=("all",), help="Cases: names, globs, comma lists, or all.", **_many),
         click.option("--regimes", default=("all",), help="Regimes, likewise.", **_many),
         click.option(
-            "--sites", default=("in8", "x64"), help="in8, x64+2, x64 (middle), x64+*, all.", **_many
+            "--sites", default=("in", "x64"), help="in, in8..in64, x64+2, x64 (middle), x64+*, all.", **_many
         ),
-        click.option("--stores", default=("whole",), help="whole, qword, bytes, split, or all.", **_many),
+        click.option("--stores", default=("whole",), help=_STORES_HELP, **_many),
         click.option("--provoke", default=("auto",), help="A provocation, all, or auto: in turns.", **_many),
         click.option(
             "--placements", default=("auto",), help="smt, l2, l3, package, cross, all, auto.", **_many

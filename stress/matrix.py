@@ -40,7 +40,7 @@ class Request:
 
     cases: tuple[str, ...] = ("all",)
     regimes: tuple[str, ...] = ("all",)
-    sites: tuple[str, ...] = ("in8", "x64")
+    sites: tuple[str, ...] = ("in", "x64")
     stores: tuple[str, ...] = ("whole",)
     provoke: tuple[str, ...] = ("auto",)
     placements: tuple[str, ...] = ("auto",)

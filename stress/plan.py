@@ -58,7 +58,8 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
         return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
     if regime.traps and any(image.traps for image in case.images):
         return "the case itself traps at its head, so the regime's own traps could not be told apart"
-    missing = [need for need in regime.needs if need not in features]
+    needs = (*STORES[cell.store].needs, *regime.needs)
+    missing = [need for need in needs if need not in features]
     return f"this machine lacks {', '.join(missing)}" if missing else ""
 
 
