@@ -178,13 +178,13 @@ def list_(what: str, style: str, **options: Any) -> None:
 @click.argument("name")
 @click.option("--case-dir", default="", metavar="DIR", help="Read cases from here instead.")
 @click.option("--regime-file", "regime_files", multiple=True, metavar="FILE", help="More regimes.")
-def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...]) -> None:
-    """Show one case (listing, images, what each is to return) or one regime (its steps, what it claims)."""
+@click.option("--all", "every", is_flag=True, help="Every byte mix, however many there are.")
+def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...], every: bool) -> None:
+    """Show one case (images, byte mixes and what each does) or one regime (its steps, what it claims)."""
     from stress import listing
 
-    click.echo(
-        listing.show_case(name, case_dir) if what == "case" else listing.show_regime(name, regime_files)
-    )
+    case = what == "case"
+    click.echo(listing.show_case(name, case_dir, every) if case else listing.show_regime(name, regime_files))
 
 
 @cli.command()

@@ -111,6 +111,15 @@ def plans(
     ]
 
 
+def alone(case: Case, cpu: int, features: frozenset[str]) -> Plan:
+    """A plan to execute the byte mixes of `case` by: on one CPU, inside one aligned block, nobody patching."""
+    via = "same" if "rwx" in features else "alias"
+    regime = Regime("alone", "R0", "nobody patches", "none", (), via=via)
+    placement = Placement("alone", cpu, (cpu,))
+    cell = Cell(case, sites_of(case, "in")[0], "bytes", regime, (Provocation("none", ""),), placement)
+    return Plan(cell, Limits(), 0, 0, 0)
+
+
 def _mix(seed: int, name: str, repeat: int) -> int:
     digest = hashlib.sha256(f"{seed}/{name}/{repeat}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
