@@ -120,7 +120,8 @@ class Store:
 
     `longest`: bytes that it can change (0: any number). `block`: it stays inside one aligned block of so many (0: it
     may straddle). `several`: not one event. `kind`: what the modification becomes by being stored so, "" where the
-    case and the site decide. `needs`: feature names of the host.
+    case and the site decide. `keeps`: kinds that are several stores in this very order. `needs`: feature names of the
+    host.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Store:
     block: int = 0
     several: bool = False
     kind: str = ""
+    keeps: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
 

@@ -14,6 +14,9 @@ from stress.sites import STORES, kind_at, misfit, place, sites_of
 
 T = TypeVar("T")
 
+MANY = frozenset({"K11", "K12", "K13", "K14"})
+"""Kinds that replace several instructions, or put several in the place of one: toggled, they do either in turn."""
+
 SLICE_US = 50_000
 """Longest time that one provocation stays on before the next has its turn."""
 
@@ -56,6 +59,8 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
         return reason
     if case.patch_len < regime.min_patch:
         return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
+    if regime.traps and case.kind in MANY:
+        return "the regime's trap guards one instruction, and a thread may stand between those of the case"
     if regime.traps and any(image.traps for image in case.images):
         return "the case itself traps at its head, so the regime's own traps could not be told apart"
     needs = (*STORES[cell.store].needs, *regime.needs)

@@ -24,7 +24,7 @@ STORES = {
         Store("whole", "one store of the patch's width", longest=16),
         Store("qword", "the whole aligned 8 around it", longest=8, block=8),
         Store("bytes", "a byte at a time, ascending", several=True, kind="K15"),
-        Store("reversed", "a byte at a time, descending", several=True, kind="K15"),
+        Store("reversed", "a byte at a time, descending", several=True, kind="K15", keeps=("K18",)),
         Store("split", "two runs, at the straddle point", several=True, kind="K15"),
         Store("movsb", "one REP MOVSB", several=True, kind="K15"),
         Store("sse16", "one 16-byte SSE store", longest=16, kind="K14"),
@@ -132,8 +132,9 @@ def kind_at(case: Case, site: Site, store: str) -> str:
     A store that is several, wider than 8 or non-temporal decides (K15, K14, K16) wherever it goes; any other that
     leaves its aligned 8 is K2 (8, 16, 32), K3 (64) or K4 (4096), whatever it changes.
     """
-    if kind := STORES[store].kind:
-        return kind
+    style = STORES[store]
+    if style.kind:
+        return case.kind if case.kind in style.keeps else style.kind
     if case.patch_len > 8:
         return "K14"
     return {0: case.kind, 64: "K3", 4096: "K4"}.get(site.boundary, "K2")

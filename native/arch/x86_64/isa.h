@@ -28,7 +28,7 @@ static inline void xmc_arch_store(uint64_t address, uint64_t value, uint32_t wid
 }
 
 /* Replace 16 aligned bytes. -EIO where they were not what was expected: then someone else writes there too. */
-static inline int xmc_arch_exchange16(uint64_t address, const uint8_t *wanted, const uint8_t *expected)
+static inline int exchange16(uint64_t address, const uint8_t *wanted, const uint8_t *expected)
 {
 	uint64_t lo, hi, old_lo, old_hi;
 	uint8_t done;
@@ -66,7 +66,7 @@ static inline int xmc_arch_store_form(uint32_t form, uint64_t address, const uin
 		                 : "memory", "xmm0");
 		return 0;
 	case XMC_STORE_CMPXCHG16B:
-		return xmc_arch_exchange16(address, operand, operand + 16);
+		return exchange16(address, operand, operand + 16);
 	case XMC_STORE_MOVSB:
 		__asm__ volatile("rep movsb" : "+D"(address), "+S"(operand), "+c"(count) : : "memory");
 		return 0;
