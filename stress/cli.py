@@ -86,7 +86,7 @@ def _request(options: dict[str, Any]) -> Any:
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds else None,
-        budget_seconds=parse_seconds(budget, "--budget"),
+        budget_seconds=parse_seconds(budget, "--budget") if budget else 0.0,
         executions=parse_count(executions, "--executions") if executions else 0,
         patches=parse_count(patches, "--patches") if patches else 0,
         until_first_event=until == "first-event",
@@ -109,7 +109,7 @@ def _fail_on(text: str) -> set[str]:
 @cli.command()
 @_request_options
 @click.option("--seconds", metavar="TIME", help="Of each cell; without it --budget is shared out.")
-@click.option("--budget", default="2m", show_default=True, metavar="TIME", help="Of the whole run.")
+@click.option("--budget", metavar="TIME", help="Of the whole run; by default 2m, or more for many cells.")
 @click.option("--executions", metavar="N", help="End a cell after so many, as in 1e9.")
 @click.option("--patches", metavar="N", help="End a cell after so many.")
 @click.option(
@@ -159,11 +159,11 @@ def run(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["cases", "regimes", "provocations", "cells", "cpus"]))
+@click.argument("what", type=click.Choice(["cases", "regimes", "provocations", "stores", "cells", "cpus"]))
 @_request_options
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
 def list_(what: str, style: str, **options: Any) -> None:
-    """List what there is: cases, regimes, provocations, the cells that would run here, or the CPUs."""
+    """List what there is: cases, regimes, provocations, stores, the cells that would run here, or the CPUs."""
     from stress import listing
 
     rows = listing.ROWS[what](options)

@@ -14,6 +14,7 @@ from stress.model import Case, ExecStep, Image, Regime, Step
 from stress.plan import alone
 from stress.regimes import load_provocations
 from stress.runner import execute_mixes
+from stress.sites import STORES, kinds_of
 from stress.topology import relation
 
 Rows = list[dict[str, Any]]
@@ -32,6 +33,7 @@ def cases(options: Mapping[str, Any]) -> Rows:
         {
             "case": case.name,
             "kind": case.kind,
+            "also": ",".join(kind for kind in kinds_of(case) if kind != case.kind),
             "patch": f"{case.patch}+{case.patch_len}",
             "images": len(case.images),
             "summary": case.summary,
@@ -62,6 +64,21 @@ def provocations(_options: Mapping[str, Any]) -> Rows:
     return [
         {"provocation": p.name, "steps": _steps(p.writer, p.executor), "summary": p.summary}
         for p in load_provocations().values()
+    ]
+
+
+def stores(_options: Mapping[str, Any]) -> Rows:
+    """One row a store style, with what this machine lacks for it."""
+    features = read_host().features
+    return [
+        {
+            "store": store.name,
+            "kind": store.kind,
+            "longest": store.longest or "any",
+            "lacks": ",".join(need for need in store.needs if need not in features),
+            "summary": store.summary,
+        }
+        for store in STORES.values()
     ]
 
 
@@ -98,6 +115,7 @@ ROWS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "cases": cases,
     "regimes": regimes,
     "provocations": provocations,
+    "stores": stores,
     "cells": cells,
     "cpus": cpus,
 }

@@ -26,6 +26,9 @@ LONGEST_SECONDS = 3600.0
 
 SHORTEST_SECONDS = 0.05
 
+USUAL_BUDGET_SECONDS, USUAL_SECONDS = 120.0, 0.1
+"""What a run takes where nobody says: this long, or, with many cells, so much for each."""
+
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 SCALES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -35,7 +38,7 @@ class Request:
     """The words of the command line that decide which plans there are; stored in `run.json` for `--resume`.
 
     Lists may hold names, globs and comma lists. `seconds` of a cell (None: from the budget), `budget_seconds` of the
-    whole run; `executions` and `patches` of a cell (0: no such limit).
+    whole run (0: as usual); `executions` and `patches` of a cell (0: no such limit).
     """
 
     cases: tuple[str, ...] = ("all",)
@@ -47,7 +50,7 @@ class Request:
     cpus: str = ""
     executors: int = 1
     seconds: float | None = None
-    budget_seconds: float = 120.0
+    budget_seconds: float = 0.0
     executions: int = 0
     patches: int = 0
     until_first_event: bool = False
@@ -167,7 +170,11 @@ def _seconds(request: Request, cells: int, lanes: int) -> float:
         return request.seconds
     if request.executions or request.patches:
         return LONGEST_SECONDS
-    share = request.budget_seconds * lanes / max(1, cells * request.repeat) - OVERHEAD_SECONDS
+    budget = request.budget_seconds
+    if not budget:
+        usual = cells * request.repeat * (USUAL_SECONDS + OVERHEAD_SECONDS) / lanes
+        budget = max(USUAL_BUDGET_SECONDS, usual)
+    share = budget * lanes / max(1, cells * request.repeat) - OVERHEAD_SECONDS
     if share < SHORTEST_SECONDS:
         need = math.ceil(cells * request.repeat * (SHORTEST_SECONDS + OVERHEAD_SECONDS) / lanes)
         raise UsageError(

@@ -205,7 +205,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.name,
         "case": cell.case.name,
-        "kind": kind_at(cell.case, cell.site, cell.store),
+        "kind": kind_at(cell.case, cell.site, cell.store, regime.via != "same"),
         "site": cell.site.name,
         "store": cell.store,
         "role": regime.role,

@@ -35,6 +35,9 @@ STORES = {
 }
 """Store styles by name, in canonical order."""
 
+FIELDS = frozenset({"K1", "K8", "K9", "K10"})
+"""Kinds that are one store of one instruction."""
+
 
 def middle(case: Case) -> int:
     """The split point that a bare `x64` means: half of the patched bytes in front of the boundary."""
@@ -126,15 +129,29 @@ def place(case: Case, site: Site) -> int:
     return point - site.front - case.patch
 
 
-def kind_at(case: Case, site: Site, store: str) -> str:
+def kind_at(case: Case, site: Site, store: str, aliased: bool = False) -> str:
     """The modification kind (K1..K23, docs/promises.md) that the case is at this site, stored this way.
 
     A store that is several, wider than 8 or non-temporal decides (K15, K14, K16) wherever it goes; any other that
-    leaves its aligned 8 is K2 (8, 16, 32), K3 (64) or K4 (4096), whatever it changes.
+    leaves its aligned 8 is K2 (8, 16, 32), K3 (64) or K4 (4096), whatever it changes. A field that is stored inside an
+    aligned 8, but through another mapping than the executed one (`aliased`), is K17.
     """
     style = STORES[store]
     if style.kind:
         return case.kind if case.kind in style.keeps else style.kind
     if case.patch_len > 8:
         return "K14"
-    return {0: case.kind, 64: "K3", 4096: "K4"}.get(site.boundary, "K2")
+    inside = "K17" if aliased and case.kind in FIELDS else case.kind
+    return {0: inside, 64: "K3", 4096: "K4"}.get(site.boundary, "K2")
+
+
+def kinds_of(case: Case) -> list[str]:
+    """Every kind that `case` can be, by its own number, then by what sites, stores and mappings make of it."""
+    found = {
+        kind_at(case, site, store, aliased)
+        for site in sites_of(case, "all")
+        for store in STORES
+        for aliased in (False, True)
+        if not misfit(case, site, store)
+    }
+    return sorted(found, key=lambda kind: (kind != case.kind, int(kind[1:])))

@@ -388,6 +388,14 @@ def test_a_trap_is_said_and_stands_at_the_head(
     assert refusal(two_images(tmp_path, first, second, "[0, 1]", extra)) == f"x86_64.{expected}"
 
 
+def test_the_first_image_may_not_trap(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    text = GOOD.replace(FIRST, '"cc 11 21 31 41 c3"').replace("[1, 4]", "[0, 5]")
+    path.write_text(text.replace("returns = 0x41312111", "traps = true"))
+    text = "images[0].traps: what runs where nobody patches may not trap; give another image first"
+    assert refusal(path) == f"x86_64.{text}"
+
+
 def test_too_many_images_pads_or_bytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.toml"
     first, second = GOOD.index("[[x86_64.images]]"), GOOD.rindex("[[x86_64.images]]")

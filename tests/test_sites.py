@@ -12,7 +12,7 @@ from stress.errors import UsageError
 from stress.model import Case, Image, Placement, Site
 from stress.plan import cells
 from stress.regimes import load_provocations, load_regimes
-from stress.sites import BOUNDARIES, STORES, kind_at, misfit, place, sites_of
+from stress.sites import BOUNDARIES, STORES, kind_at, kinds_of, misfit, place, sites_of
 
 XMC = (Path(__file__).resolve().parent.parent / "native" / "xmc.h").read_text()
 CASES = load_cases()
@@ -123,6 +123,24 @@ def test_the_store_may_decide_the_kind() -> None:
     at = {b: kind_at(case, Site(b, 2), "whole") for b in BOUNDARIES}
     assert at == {8: "K2", 16: "K2", 32: "K2", 64: "K3", 4096: "K4"}
     assert kind_at(a_case(16), Site(64, 3), "whole") == "K14"
+    assert kind_at(case, Site(0), "whole", aliased=True) == "K17"
+    assert kind_at(case, Site(64, 2), "whole", aliased=True) == "K3"
+
+
+def test_the_cases_cover_every_kind_that_alternating_images_can_be() -> None:
+    """A remapped page, a first execution, a reused address and a guard that spins are no alternating images."""
+    found = {kind for case in CASES.values() for kind in kinds_of(case)}
+    assert {f"K{n}" for n in range(1, 24)} - found == {"K20", "K21", "K22", "K23"}
+    assert len(CASES) >= 30
+
+
+def test_a_reversed_store_is_the_order_of_a_block_and_its_branch() -> None:
+    case = CASES["block-then-branch"]
+    assert [kind_at(case, Site(0), store) for store in ("whole", "reversed", "bytes")] == [
+        "K18",
+        "K18",
+        "K15",
+    ]
 
 
 def test_every_store_of_the_core_has_a_name_here() -> None:
