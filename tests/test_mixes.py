@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +23,11 @@ from stress.mixes import (
     signature_text,
     table,
 )
-from stress.model import Case
+from stress.model import Case, Cell, Image, Limits, Placement, Plan, Provocation, Regime, Step
 from stress.plan import alone
-from stress.runner import execute_mixes
+from stress.runner import Running, execute_mixes
+from stress.sites import sites_of
+from stress.topology import placements
 
 CASES = load_cases()
 A, B = b"\xb8\x11\x21\x31\x41\xc3", b"\xb8\x12\x22\x32\x42\xc3"
@@ -103,6 +107,52 @@ def test_every_mix_of_every_case_is_attributed_to_itself_or_to_what_looks_like_i
             named += mix.label in record["mixes"] and set(record["mixes"]) == {mix.label} | ambiguous
     assert planted > 2500
     assert named == planted
+
+
+PLANTED = Regime(
+    name="planted",
+    code="R0",
+    summary="store a mix, wait until it is seen, wait until it was executed",
+    source="none",
+    writer=(Step("store", "all", "new"), Step("mfence"), Step("await", "", 2)),
+)
+
+
+def plant(case: Case, some: Sequence[Mix], placement: Placement) -> list[Signature]:
+    """Return what executors in the loop of every run showed while each of `some` (15 at most) stood there in turn."""
+    strange = (Image(mix.bytes, "", (0xDEAD << 48) + n) for n, mix in enumerate(some))
+    store = "whole" if case.patch_len <= 16 else "split"
+    turns = replace(case, images=(case.images[0], *strange))
+    cell = Cell(turns, sites_of(case, "in")[0], store, PLANTED, (Provocation("none", ""),), placement)
+    running = Running(Plan(cell, Limits(20.0, patches=len(some) + 1), 1, 0, 0, hang_ms=20))
+    try:
+        record, _ = running.finish()
+    finally:
+        running.close()
+    assert record["status"] == "ok", record["reason"]
+    return [(s["signal"], s["code"], s["pc"], s["value"]) for s in record["signatures"]]
+
+
+@pytest.mark.hardware
+def test_a_mix_in_a_run_shows_what_it_showed_alone() -> None:
+    """All mixes of a case that has few, those that change image once of one that has many."""
+    placement = placements(read_host().topology, ["auto"], 1)[0]
+    missed, planted = [], 0
+    for case in CASES.values():
+        images, did = run_alone(case)
+        few = len(mixes(case)) <= listing.FEW_MIXES
+        todo = [
+            (mix, signature)
+            for mix, signature in zip(mixes(case), did, strict=True)
+            if signature != images[0] and (few or is_split(mix, contents(case), case.patch))
+        ]
+        for start in range(0, len(todo), 15):
+            some = todo[start : start + 15]
+            seen = plant(case, [mix for mix, _ in some], placement)
+            planted += len(some)
+            missed += [(case.name, mix.label) for mix, signature in some if signature not in seen]
+    assert planted > 800
+    assert not missed
 
 
 @pytest.mark.hardware
