@@ -17,19 +17,41 @@
 #define XMC_STAMPS 64			/* publication times kept, a power of two */
 #define XMC_CODE_CLOBBERED (-1)		/* a signature's code where a loop register was left changed */
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
+#define XMC_OPERAND_BYTES 2048		/* of all its stores that have a form: 64 for each step that a plan can have */
+#define XMC_SHADOW_MARGIN 32		/* a store may reach this far in front of the region, or behind it */
 
 /* A writer step with everything resolved that can be before the threads start. */
 struct micro {
 	uint32_t op;			/* enum xmc_step_op */
 	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command */
 	uint64_t address;		/* STORE, FLUSH: in the writer's mapping */
-	uint64_t value;			/* STORE: what; DELAY, AWAIT, DIE: how much */
+	uint64_t value;			/* STORE: what, or where `form` is set the address of what; DELAY, AWAIT,
+					   DIE: how much */
 	uint32_t step;			/* index of the plan's step that it came from */
+	uint32_t form;			/* STORE: 0 a plain store of 1, 2, 4, 8 bytes; else which enum xmc_store */
 };
 
 struct program {
 	uint32_t n;
+	uint32_t operand_bytes;		/* used of `operands` */
 	struct micro micro[XMC_MICRO_MAX];
+	_Alignas(64) uint8_t operands[XMC_OPERAND_BYTES];	/* what a form stores, where a register does not hold it */
+};
+
+/* Bytes of the region: offset of the first from the region's, and how many. */
+struct range {
+	uint64_t start;
+	uint32_t len;
+};
+
+/* One store step on its way into a program. Both shadows have XMC_SHADOW_MARGIN bytes more at either end. */
+struct store_job {
+	const struct xmc_plan *plan;
+	struct program *program;
+	const uint8_t *before;		/* the region as it was before the step */
+	const uint8_t *shadow;		/* as it is to be after it */
+	uint64_t data;			/* address of the region's first byte in the writer's mapping */
+	uint32_t step;
 };
 
 /* The code under test. `text` is the region's first byte as executors see it, `data` the same byte for the writer. */
@@ -110,8 +132,13 @@ int plan_check(const struct xmc_plan *plan);
 int region_map(struct region *region, const struct xmc_plan *plan);
 void region_unmap(struct region *region);
 
-/* program.c: 0, -EINVAL or -ENOTSUP. */
+/* program.c: 0, -EINVAL or -ENOTSUP; and: append one micro step, -EINVAL where the program is full. */
 int program_compile(struct core *core);
+int program_emit(struct program *program, struct micro micro);
+
+/* stores.c: append the stores of `r`; 0, -EINVAL or -ENOTSUP. */
+int store_compile(const struct store_job *job, uint32_t store, struct range r);
+int store_compile_split(const struct store_job *job, struct range r, bool back_first);
 
 /* writer.c, executor.c: thread bodies. */
 void *writer_main(void *core);

@@ -102,6 +102,8 @@ static int run_micro(struct core *core, const struct micro *m, uint64_t generati
 {
 	switch (m->op) {
 	case XMC_STEP_STORE:
+		if (m->form)
+			return xmc_arch_store_form(m->form, m->address, (const uint8_t *)(uintptr_t)m->value, m->width);
 		xmc_arch_store(m->address, m->value, m->width);
 		return 0;
 	case XMC_STEP_MFENCE:

@@ -51,11 +51,19 @@ enum xmc_phase {
 
 enum xmc_via { XMC_VIA_SAME, XMC_VIA_ALIAS };
 
+/* How a part lands. Bytes beyond it keep their value; a part inside an aligned block of the width is stored in there. */
 enum xmc_store {
-	XMC_STORE_WHOLE,		/* one store, the smallest of 1, 2, 4, 8 bytes that covers the part */
+	XMC_STORE_WHOLE,		/* one store, the smallest of 1, 2, 4, 8, 16 bytes that covers the part */
 	XMC_STORE_QWORD,		/* the whole naturally aligned 8 bytes around the part */
 	XMC_STORE_BYTES,		/* a byte at a time, ascending */
-	XMC_STORE_SPLIT			/* two runs, at the straddle point (or the middle where nothing straddles) */
+	XMC_STORE_SPLIT,		/* two runs, at the straddle point (or the middle where nothing straddles) */
+	XMC_STORE_REVERSED,		/* a byte at a time, descending */
+	XMC_STORE_SSE16,		/* one MOVUPS of 16 bytes, */
+	XMC_STORE_AVX32,		/* or VMOVDQU of 32 */
+	XMC_STORE_CMPXCHG16B,		/* one LOCK CMPXCHG16B of the naturally aligned 16 bytes around the part */
+	XMC_STORE_MOVSB,		/* one REP MOVSB of the part */
+	XMC_STORE_NT,			/* one MOVNTI, the smaller of 4, 8 bytes that covers the part; no fence follows */
+	XMC_STORES
 };
 
 /* Writer steps. Their arguments are in struct xmc_step. */

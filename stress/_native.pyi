@@ -38,6 +38,13 @@ class Lib(Protocol):
     XMC_STORE_QWORD: int
     XMC_STORE_BYTES: int
     XMC_STORE_SPLIT: int
+    XMC_STORE_REVERSED: int
+    XMC_STORE_SSE16: int
+    XMC_STORE_AVX32: int
+    XMC_STORE_CMPXCHG16B: int
+    XMC_STORE_MOVSB: int
+    XMC_STORE_NT: int
+    XMC_STORES: int
     XMC_STEP_STORE: int
     XMC_STEP_MFENCE: int
     XMC_STEP_SFENCE: int

@@ -109,6 +109,8 @@ def _check_images(case: Case) -> Complaints:
 
 def _check_traps(case: Case) -> Complaints:
     trap = TRAP_BYTES.get(case.isa, b"")
+    if case.images[0].traps:
+        yield "images[0].traps", "what runs where nobody patches may not trap; give another image first"
     for n, image in enumerate(case.images):
         planted = bool(trap) and image.bytes.startswith(trap, case.head)
         if image.traps and case.head != case.patch:

@@ -13,6 +13,7 @@ import click
 
 from stress import __version__
 from stress.errors import StressError, UsageError
+from stress.sites import STORES
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
@@ -30,15 +31,18 @@ def cli() -> None:
     """
 
 
+_STORES_HELP = f"{', '.join(STORES)}, or all."
+
+
 def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose cells, the same for every command that takes any."""
     options = [
         click.option("--cases", default=("all",), help="Cases: names, globs, comma lists, or all.", **_many),
         click.option("--regimes", default=("all",), help="Regimes, likewise.", **_many),
         click.option(
-            "--sites", default=("in8", "x64"), help="in8, x64+2, x64 (middle), x64+*, all.", **_many
+            "--sites", default=("in", "x64"), help="in, in8..in64, x64+2, x64 (middle), x64+*, all.", **_many
         ),
-        click.option("--stores", default=("whole",), help="whole, qword, bytes, split, or all.", **_many),
+        click.option("--stores", default=("whole",), help=_STORES_HELP, **_many),
         click.option("--provoke", default=("auto",), help="A provocation, all, or auto: in turns.", **_many),
         click.option(
             "--placements", default=("auto",), help="smt, l2, l3, package, cross, all, auto.", **_many
@@ -82,7 +86,7 @@ def _request(options: dict[str, Any]) -> Any:
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds else None,
-        budget_seconds=parse_seconds(budget, "--budget"),
+        budget_seconds=parse_seconds(budget, "--budget") if budget else 0.0,
         executions=parse_count(executions, "--executions") if executions else 0,
         patches=parse_count(patches, "--patches") if patches else 0,
         until_first_event=until == "first-event",
@@ -105,7 +109,7 @@ def _fail_on(text: str) -> set[str]:
 @cli.command()
 @_request_options
 @click.option("--seconds", metavar="TIME", help="Of each cell; without it --budget is shared out.")
-@click.option("--budget", default="2m", show_default=True, metavar="TIME", help="Of the whole run.")
+@click.option("--budget", metavar="TIME", help="Of the whole run; by default 2m, or more for many cells.")
 @click.option("--executions", metavar="N", help="End a cell after so many, as in 1e9.")
 @click.option("--patches", metavar="N", help="End a cell after so many.")
 @click.option(
@@ -155,11 +159,11 @@ def run(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["cases", "regimes", "provocations", "cells", "cpus"]))
+@click.argument("what", type=click.Choice(["cases", "regimes", "provocations", "stores", "cells", "cpus"]))
 @_request_options
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
 def list_(what: str, style: str, **options: Any) -> None:
-    """List what there is: cases, regimes, provocations, the cells that would run here, or the CPUs."""
+    """List what there is: cases, regimes, provocations, stores, the cells that would run here, or the CPUs."""
     from stress import listing
 
     rows = listing.ROWS[what](options)
@@ -174,13 +178,13 @@ def list_(what: str, style: str, **options: Any) -> None:
 @click.argument("name")
 @click.option("--case-dir", default="", metavar="DIR", help="Read cases from here instead.")
 @click.option("--regime-file", "regime_files", multiple=True, metavar="FILE", help="More regimes.")
-def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...]) -> None:
-    """Show one case (listing, images, what each is to return) or one regime (its steps, what it claims)."""
+@click.option("--all", "every", is_flag=True, help="Every byte mix, however many there are.")
+def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...], every: bool) -> None:
+    """Show one case (images, byte mixes and what each does) or one regime (its steps, what it claims)."""
     from stress import listing
 
-    click.echo(
-        listing.show_case(name, case_dir) if what == "case" else listing.show_regime(name, regime_files)
-    )
+    case = what == "case"
+    click.echo(listing.show_case(name, case_dir, every) if case else listing.show_regime(name, regime_files))
 
 
 @cli.command()

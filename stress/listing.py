@@ -6,13 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from stress.errors import HostError
 from stress.host import read_host
 from stress.matrix import Request, build, choose_cases, choose_regimes
+from stress.mixes import Signature, decode_text, is_split, look_alikes, mixes_of, signature_text
 from stress.model import Case, ExecStep, Image, Regime, Step
+from stress.plan import alone
 from stress.regimes import load_provocations
+from stress.runner import execute_mixes
+from stress.sites import STORES, kinds_of
 from stress.topology import relation
 
 Rows = list[dict[str, Any]]
+
+FEW_MIXES = 64
+"""Byte mixes of a case up to which `show` prints them all unasked."""
+
+LIKE = 3
+"""Names of look-alikes that a row of the table has room for."""
 
 
 def cases(options: Mapping[str, Any]) -> Rows:
@@ -22,6 +33,7 @@ def cases(options: Mapping[str, Any]) -> Rows:
         {
             "case": case.name,
             "kind": case.kind,
+            "also": ",".join(kind for kind in kinds_of(case) if kind != case.kind),
             "patch": f"{case.patch}+{case.patch_len}",
             "images": len(case.images),
             "summary": case.summary,
@@ -52,6 +64,21 @@ def provocations(_options: Mapping[str, Any]) -> Rows:
     return [
         {"provocation": p.name, "steps": _steps(p.writer, p.executor), "summary": p.summary}
         for p in load_provocations().values()
+    ]
+
+
+def stores(_options: Mapping[str, Any]) -> Rows:
+    """One row a store style, with what this machine lacks for it."""
+    features = read_host().features
+    return [
+        {
+            "store": store.name,
+            "kind": store.kind,
+            "longest": store.longest or "any",
+            "lacks": ",".join(need for need in store.needs if need not in features),
+            "summary": store.summary,
+        }
+        for store in STORES.values()
     ]
 
 
@@ -88,6 +115,7 @@ ROWS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "cases": cases,
     "regimes": regimes,
     "provocations": provocations,
+    "stores": stores,
     "cells": cells,
     "cpus": cpus,
 }
@@ -124,8 +152,46 @@ def _image(index: int, image: Image, case: Case) -> list[str]:
     return [f"image {index}: {does}", *_listing(image.bytes, image.asm, case.isa)]
 
 
-def show_case(name: str, directory: str) -> str:
-    """Everything about one case: what it is, where it is patched, its images and pads."""
+def _mix_rows(case: Case, did: Sequence[Signature], images: Sequence[Signature], every: bool) -> list[str]:
+    """The table of byte mixes, and below it what is left out and what cannot be told apart."""
+    contents = [image.bytes for image in case.images]
+    mixes = mixes_of(contents, case.patch, case.patch_len)
+    alike = look_alikes(mixes, did, images)
+    rows: Rows = [
+        {
+            "mix": mix.label,
+            "bytes": mix.bytes[case.patch : case.patch + case.patch_len].hex(" "),
+            "did": signature_text(signature),
+            "like": ", ".join(others[:LIKE]) + (f" and {len(others) - LIKE} more" if others[LIKE:] else ""),
+            "decoded": decode_text(mix.bytes, case.entry, case.isa),
+        }
+        for mix, signature, others in zip(mixes, did, alike, strict=True)
+        if every or len(mixes) <= FEW_MIXES or is_split(mix, contents, case.patch)
+    ]
+    passing = sum(any(other.startswith("image") for other in others) for others in alike)
+    ambiguous = sum(bool(others) for others in alike)
+    lines = as_text(rows).splitlines() if rows else []
+    if len(rows) < len(mixes):
+        lines.append(f"{len(mixes) - len(rows)} mixes that change image more than once: see --all")
+    told = f"{len(mixes)} mixes, {ambiguous} of which look like another one"
+    return [*lines, f"{told}, {passing} like an image" if passing else told]
+
+
+def _mixes(case: Case, every: bool) -> list[str]:
+    """The byte mixes of `case`, executed here one by one; or in one line why not."""
+    host = read_host()
+    try:
+        images, did = execute_mixes(alone(case, host.topology.cpus[0].number, host.features))
+    except HostError as error:
+        return [str(error)]
+    return ["byte mixes, each executed once with nobody patching:", *_mix_rows(case, did, images, every)]
+
+
+def show_case(name: str, directory: str, every: bool = False) -> str:
+    """Everything about one case: what it is, where it is patched, its images, pads and byte mixes.
+
+    `every`: of many mixes all, not only those that change image once.
+    """
     case = choose_cases((name,), directory, read_host().isa)[0]
     lines = [
         f"{case.name} ({case.kind}): {case.summary}",
@@ -137,7 +203,7 @@ def show_case(name: str, directory: str) -> str:
         lines += _image(index, image, case)
     for pad in case.pads:
         lines += [f"pad at {pad.offset:+#x}", f"    {pad.bytes.hex(' '):24}   {pad.asm}"]
-    return "\n".join(lines)
+    return "\n".join(lines + _mixes(case, every))
 
 
 def _numbered(texts: Sequence[str]) -> list[str]:

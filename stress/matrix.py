@@ -27,6 +27,9 @@ LONGEST_SECONDS = 3600.0
 
 SHORTEST_SECONDS = 0.05
 
+USUAL_BUDGET_SECONDS, USUAL_SECONDS = 120.0, 0.1
+"""What a run takes where nobody says: this long, or, with many cells, so much for each."""
+
 UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 SCALES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -36,19 +39,19 @@ class Request:
     """The words of the command line that decide which plans there are; stored in `run.json` for `--resume`.
 
     Lists may hold names, globs and comma lists. `seconds` of a cell (None: from the budget), `budget_seconds` of the
-    whole run; `executions` and `patches` of a cell (0: no such limit).
+    whole run (0: as usual); `executions` and `patches` of a cell (0: no such limit).
     """
 
     cases: tuple[str, ...] = ("all",)
     regimes: tuple[str, ...] = ("all",)
-    sites: tuple[str, ...] = ("in8", "x64")
+    sites: tuple[str, ...] = ("in", "x64")
     stores: tuple[str, ...] = ("whole",)
     provoke: tuple[str, ...] = ("auto",)
     placements: tuple[str, ...] = ("auto",)
     cpus: str = ""
     executors: int = 1
     seconds: float | None = None
-    budget_seconds: float = 120.0
+    budget_seconds: float = 0.0
     executions: int = 0
     patches: int = 0
     until_first_event: bool = False
@@ -171,7 +174,8 @@ def _seconds(request: Request, depth: int) -> float:
         return request.seconds
     if request.executions or request.patches:
         return LONGEST_SECONDS
-    share = request.budget_seconds / depth - OVERHEAD_SECONDS
+    budget = request.budget_seconds or max(USUAL_BUDGET_SECONDS, depth * (USUAL_SECONDS + OVERHEAD_SECONDS))
+    share = budget / depth - OVERHEAD_SECONDS
     if share < SHORTEST_SECONDS:
         need = math.ceil(depth * (SHORTEST_SECONDS + OVERHEAD_SECONDS))
         raise UsageError(

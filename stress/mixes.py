@@ -104,6 +104,36 @@ def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[tuple[in
     return [tuple(range(left, right)) for left, right in pairwise(at) if label[left] != label[right]]
 
 
+def is_split(mix: Mix, images: Sequence[bytes], patch: int) -> bool:
+    """Whether the mix changes from one image to the other only once."""
+    return len(boundaries(mix.label, images, patch)) == 1
+
+
+def look_alikes(
+    mixes: Sequence[Mix], signatures: Sequence[Signature], images: Sequence[Signature]
+) -> list[list[str]]:
+    """For each mix what shows itself as it does: `image N` for an image, the label for another mix.
+
+    `signatures`, `images`: how the mixes and the images show themselves.
+    """
+    known = table(mixes, signatures)
+    return [
+        [f"image {n}" for n, image in enumerate(images) if image == signature]
+        + [other.label for other in known[signature] if other is not mix]
+        for mix, signature in zip(mixes, signatures, strict=True)
+    ]
+
+
+def signature_text(signature: Signature) -> str:
+    """What an execution did, in words: `returns 0x2a`, or `SIGSEGV at +0x5 on 0x1000`, offsets from the region."""
+    signal, _, pc, value = signature
+    if not signal:
+        return f"returns {value:#x}"
+    if signal == "watchdog":
+        return f"hangs at {pc:+#x}"
+    return f"{signal} at {pc:+#x}" + (f" on {value:#x}" if value else "")
+
+
 def decode_text(code: bytes, entry: int, isa: str) -> str:
     """What a decoder makes of `code` from `entry` on: instructions joined by `; `, "" where there is no decoder.
 

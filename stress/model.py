@@ -102,15 +102,36 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the patched bytes lie: across a `boundary` with `front` bytes before it, or (`boundary` 0) inside 8."""
+    """Where the patched bytes lie: across a `boundary` with `front` bytes before it, or (0) in one aligned `inside`."""
 
     boundary: int
     front: int = 0
+    inside: int = 8
 
     @property
     def name(self) -> str:
-        """`in8`, or as in `x64+2`."""
-        return f"x{self.boundary}+{self.front}" if self.boundary else "in8"
+        """`in8` or `in16` and so on, or as in `x64+2`."""
+        return f"x{self.boundary}+{self.front}" if self.boundary else f"in{self.inside}"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A way for the bytes of a patch to land.
+
+    `longest`: bytes that it can change (0: any number). `block`: it stays inside one aligned block of so many (0: it
+    may straddle). `several`: not one event. `kind`: what the modification becomes by being stored so, "" where the
+    case and the site decide. `keeps`: kinds that are several stores in this very order. `needs`: feature names of the
+    host.
+    """
+
+    name: str
+    summary: str
+    longest: int = 0
+    block: int = 0
+    several: bool = False
+    kind: str = ""
+    keeps: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

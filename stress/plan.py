@@ -14,6 +14,9 @@ from stress.sites import STORES, kind_at, misfit, place, sites_of
 
 T = TypeVar("T")
 
+MANY = frozenset({"K11", "K12", "K13", "K14"})
+"""Kinds that replace several instructions, or put several in the place of one: toggled, they do either in turn."""
+
 SLICE_US = 50_000
 """Longest time that one provocation stays on before the next has its turn."""
 
@@ -56,9 +59,12 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
         return reason
     if case.patch_len < regime.min_patch:
         return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
+    if regime.traps and case.kind in MANY:
+        return "the regime's trap guards one instruction, and a thread may stand between those of the case"
     if regime.traps and any(image.traps for image in case.images):
         return "the case itself traps at its head, so the regime's own traps could not be told apart"
-    missing = [need for need in regime.needs if need not in features]
+    needs = (*STORES[cell.store].needs, *regime.needs)
+    missing = [need for need in needs if need not in features]
     return f"this machine lacks {', '.join(missing)}" if missing else ""
 
 
@@ -108,6 +114,15 @@ def plans(
         for turn in range(repeat)
         for cell in cells
     ]
+
+
+def alone(case: Case, cpu: int, features: frozenset[str]) -> Plan:
+    """A plan to execute the byte mixes of `case` by: on one CPU, inside one aligned block, nobody patching."""
+    via = "same" if "rwx" in features else "alias"
+    regime = Regime("alone", "R0", "nobody patches", "none", (), via=via)
+    placement = Placement("alone", cpu, (cpu,))
+    cell = Cell(case, sites_of(case, "in")[0], "bytes", regime, (Provocation("none", ""),), placement)
+    return Plan(cell, Limits(), 0, 0, 0)
 
 
 def _mix(seed: int, name: str, repeat: int) -> int:
@@ -190,7 +205,7 @@ def describe(cell: Cell) -> dict[str, Any]:
     return {
         "cell": cell.name,
         "case": cell.case.name,
-        "kind": kind_at(cell.case, cell.site, cell.store),
+        "kind": kind_at(cell.case, cell.site, cell.store, regime.via != "same"),
         "site": cell.site.name,
         "store": cell.store,
         "role": regime.role,

@@ -28,6 +28,9 @@ class Level(StrEnum):
     ALLOWED = "allowed"
 
 
+UNORDERED = "K16"
+"""Stores that need not be visible when a later store is: what a regime claims of its stores is not true of them."""
+
 STRENGTH = {level: rank for rank, level in enumerate(reversed(Level))}
 """Level -> 0 (allowed) .. 2 (forbidden)."""
 
@@ -98,6 +101,8 @@ class Promises:
             return self.rules[phase.value]
         if ablation:
             return self.rules["ablation"]
+        if phase is Phase.POST and kind == UNORDERED:
+            return self.rules["unordered"]
         family = self.vendors.get(vendor, GENERIC)
         if phase is Phase.POST:
             return self._post(kind, code, family, outcome, completes)

@@ -14,6 +14,8 @@ import multiprocess
 from multiprocess.connection import Connection, wait
 from multiprocess.reduction import DupFd
 
+from stress.errors import HostError
+from stress.mixes import Signature
 from stress.model import Plan, Status
 from stress.plan import as_dict, describe, plan_id
 
@@ -21,6 +23,9 @@ SCHEMA = 1
 
 GRACE_SECONDS = 15.0
 """What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
+
+MIXES_SECONDS = 60.0
+"""What executing every byte mix of a case may take; each that hangs takes 5 ms, every other a few microseconds."""
 
 EMPTY: dict[str, Any] = {
     "seconds": 0.0,
@@ -82,6 +87,22 @@ def start_record(plan: Plan) -> dict[str, Any]:
     return {"schema": SCHEMA, "type": "start", "id": name, "cell": plan.cell.name, "started": _now()}
 
 
+def _message(channel: Connection, timeout: float) -> dict[str, Any] | None:
+    with suppress(EOFError, OSError):
+        if channel.poll(timeout):
+            message: dict[str, Any] = json.loads(channel.recv_bytes())
+            return message
+    return None
+
+
+def _end(process: Any, channel: Connection) -> None:
+    process.join(1)
+    if process.is_alive():
+        process.kill()
+        process.join(1)
+    channel.close()
+
+
 class Running:
     """A cell that is being run."""
 
@@ -120,18 +141,11 @@ class Running:
         """Whether it should have ended by now."""
         return time.monotonic() > self.deadline
 
-    def _message(self, channel: Connection, timeout: float) -> dict[str, Any] | None:
-        with suppress(EOFError, OSError):
-            if channel.poll(timeout):
-                message: dict[str, Any] = json.loads(channel.recv_bytes())
-                return message
-        return None
-
     def _post_mortem(self) -> dict[str, Any]:
         """What the dead worker had counted, read by another worker: only workers decode its layout."""
         process, channel = self._start("post_mortem")
-        counted = self._message(channel, GRACE_SECONDS)
-        self._end(process, channel)
+        counted = _message(channel, GRACE_SECONDS)
+        _end(process, channel)
         return counted if counted is not None else dict(EMPTY)
 
     def _death(self) -> tuple[Status, str]:
@@ -146,7 +160,7 @@ class Running:
         Never raises for what a worker did: that is the record's `status` and `reason`.
         """
         ready = wait(self.waitables, timeout=max(0.0, self.deadline - time.monotonic()))
-        result = self._message(self._channel, 0) if ready else None
+        result = _message(self._channel, 0) if ready else None
         if result is None and ready:
             self._process.join(1)
             status, reason = self._death()
@@ -178,18 +192,11 @@ class Running:
             **result,
         }
 
-    def _end(self, process: Any, channel: Connection) -> None:
-        process.join(1)
-        if process.is_alive():
-            process.kill()
-            process.join(1)
-        channel.close()
-
     def close(self) -> None:
         """End the worker now, whatever it is doing, and free what we hold of it."""
         if self._box is None:
             return
-        self._end(self._process, self._channel)
+        _end(self._process, self._channel)
         self._box.close()
         self._box = None
 
@@ -198,3 +205,25 @@ class Running:
         if self._process.is_alive():
             self._process.kill()
         self.close()
+
+
+def execute_mixes(plan: Plan) -> tuple[list[Signature], list[Signature]]:
+    """How each image of `plan` and each of its byte mixes (`mixes.of_plan`) shows itself when executed once.
+
+    Raises:
+        HostError: they could not be executed here; the text says why.
+    """
+    context = _context()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_in_worker, args=("execute_mixes", as_dict(plan), theirs), daemon=True)
+    process.start()
+    theirs.close()
+    answer = _message(ours, MIXES_SECONDS) or {"reason": "the worker died of it"}
+    _end(process, ours)
+    if "signatures" not in answer:
+        raise HostError(
+            f"the byte mixes of {plan.cell.case.name} cannot be executed here: {answer['reason']}"
+        )
+    signatures: list[Signature] = [(s, code, pc, value) for s, code, pc, value in answer["signatures"]]
+    images = len(plan.cell.case.images)
+    return signatures[:images], signatures[images:]

@@ -91,6 +91,18 @@ def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
         _send(channel, result | {"status": status, "reason": reason})
 
 
+def execute_mixes(plan: dict[str, Any], channel: Connection) -> None:
+    """Send how the images of `plan` and then its byte mixes show themselves when each is executed once."""
+    _quiet()
+    images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
+    try:
+        signatures = native.run_mixes(plan, images + [mix.bytes for mix in mixes.of_plan(plan)])
+    except NativeError as error:
+        _send(channel, {"reason": str(error)})
+    else:
+        _send(channel, {"signatures": signatures})
+
+
 def post_mortem(plan: dict[str, Any], box: int, channel: Connection) -> None:
     """Send what the black box of a dead worker says."""
     _quiet()

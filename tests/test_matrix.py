@@ -167,7 +167,9 @@ def test_a_cell_that_ends_by_a_count_is_not_cut_short_by_the_budget(
 
 
 def test_a_budget_that_is_too_short_names_one_that_is_not(small: Host) -> None:
-    with pytest.raises(UsageError, match=r"^--budget: 0\.5 s is too short for \d+ cells in a row; give \d+s or more"):
+    with pytest.raises(
+        UsageError, match=r"^--budget: 0\.5 s is too short for \d+ cells in a row; give \d+s or more"
+    ):
         build(Request(budget_seconds=0.5), small)
 
 

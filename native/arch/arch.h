@@ -8,6 +8,8 @@
  *   xmc_arch_recover     put an interrupted context on that recovery point
  *   xmc_arch_exec_step   the code of an executor step, or NULL where this CPU has none
  *   xmc_arch_store       one store instruction of 1, 2, 4 or 8 bytes, at any address
+ *   xmc_arch_store_form  one store of a form of its own: SSE16, AVX32, CMPXCHG16B, MOVSB, NT
+ *   xmc_arch_has_store   whether this CPU has what an enum xmc_store needs
  *   xmc_arch_{m,s,l}fence, xmc_arch_serialize, xmc_arch_flush (of XMC_ARCH_LINE bytes), xmc_arch_sync_range
  *   xmc_arch_trap        the bytes of the breakpoint
  *   xmc_arch_ticks, xmc_arch_relax
@@ -27,6 +29,7 @@
 #ifndef XMC_ARCH_H
 #define XMC_ARCH_H
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "../xmc.h"
@@ -99,6 +102,9 @@ void xmc_arch_probe(struct xmc_probe *probe);
 
 /* The code of executor step `op`, or NULL. */
 xmc_code xmc_arch_exec_step(uint32_t op);
+
+/* Whether this CPU can store as enum xmc_store `store` says. */
+bool xmc_arch_has_store(uint32_t store);
 
 /* Async-signal-safe: make `context` go on at the recovery point of the loop that `frame` belongs to. */
 void xmc_arch_recover(void *context, struct xmc_frame *frame);

@@ -72,6 +72,28 @@ static int has_serialize(void)
 	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 14 & 1);
 }
 
+/* AVX is there only where the kernel saves its registers too: XCR0 says so, and OSXSAVE that XCR0 may be read. */
+static bool has_avx(void)
+{
+	uint32_t a, b, c, d, xcr0, high;
+
+	__cpuid(1, a, b, c, d);
+	if ((c >> 27 & 3) != 3)
+		return false;
+	__asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
+	return (xcr0 & 6) == 6;
+}
+
+bool xmc_arch_has_store(uint32_t store)
+{
+	uint32_t a, b, c, d;
+
+	__cpuid(1, a, b, c, d);
+	if (store == XMC_STORE_CMPXCHG16B)
+		return c >> 13 & 1;
+	return store == XMC_STORE_AVX32 ? has_avx() : store < XMC_STORES;
+}
+
 xmc_code xmc_arch_exec_step(uint32_t op)
 {
 	if (op >= XMC_EXEC_OPS || (op == XMC_EXEC_SERIALIZE && !has_serialize()))
@@ -92,8 +114,8 @@ void xmc_arch_probe(struct xmc_probe *probe)
 		probe->features |= XMC_FEATURE_MFENCE_SERIALIZES;
 	__cpuid(1, a, b, c, d);
 	probe->line_bytes = (b >> 8 & 0xff) * 8;
-	probe->features |= (c >> 13 & 1) ? XMC_FEATURE_CX16 : 0;
-	probe->features |= (c >> 28 & 1) ? XMC_FEATURE_AVX : 0;
+	probe->features |= xmc_arch_has_store(XMC_STORE_CMPXCHG16B) ? XMC_FEATURE_CX16 : 0;
+	probe->features |= xmc_arch_has_store(XMC_STORE_AVX32) ? XMC_FEATURE_AVX : 0;
 	probe->features |= (c >> 31 & 1) ? XMC_FEATURE_HYPERVISOR : 0;
 	if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
 		probe->features |= (b >> 23 & 1) ? XMC_FEATURE_CLFLUSHOPT : 0;

@@ -1,7 +1,9 @@
 /* isa.h - the inline half of the x86-64 port. */
 #ifndef XMC_ISA_H
 #define XMC_ISA_H
+#include <errno.h>
 #include <stdint.h>
+#include <string.h>
 
 /*
  * One store instruction of `width` bytes. The asm is what makes it one: a C assignment may be split or merged by the
@@ -22,6 +24,61 @@ static inline void xmc_arch_store(uint64_t address, uint64_t value, uint32_t wid
 	default:
 		__asm__ volatile("movq %1, (%0)" : : "r"(address), "r"(value) : "memory");
 		break;
+	}
+}
+
+/* Replace 16 aligned bytes. -EIO where they were not what was expected: then someone else writes there too. */
+static inline int exchange16(uint64_t address, const uint8_t *wanted, const uint8_t *expected)
+{
+	uint64_t lo, hi, old_lo, old_hi;
+	uint8_t done;
+
+	memcpy(&lo, wanted, 8);
+	memcpy(&hi, wanted + 8, 8);
+	memcpy(&old_lo, expected, 8);
+	memcpy(&old_hi, expected + 8, 8);
+	__asm__ volatile("lock cmpxchg16b (%[at])"
+	                 : "=@ccz"(done), "+a"(old_lo), "+d"(old_hi)
+	                 : [at] "r"(address), "b"(lo), "c"(hi)
+	                 : "memory");
+	return done ? 0 : -EIO;
+}
+
+/*
+ * One store of a form of its own (enum xmc_store). `operand` holds the bytes to come, `width` of them; for CMPXCHG16B
+ * those that it expects follow. Returns 0 or -errno.
+ */
+static inline int xmc_arch_store_form(uint32_t form, uint64_t address, const uint8_t *operand, uint32_t width)
+{
+	uint64_t value = 0, count = width;
+
+	switch (form) {
+	case XMC_STORE_SSE16:
+		__asm__ volatile("movups (%1), %%xmm0\n\tmovups %%xmm0, (%0)"
+		                 :
+		                 : "r"(address), "r"(operand)
+		                 : "memory", "xmm0");
+		return 0;
+	case XMC_STORE_AVX32: /* vzeroupper: dirty upper halves would slow every SSE instruction after it */
+		__asm__ volatile("vmovdqu (%1), %%ymm0\n\tvmovdqu %%ymm0, (%0)\n\tvzeroupper"
+		                 :
+		                 : "r"(address), "r"(operand)
+		                 : "memory", "xmm0");
+		return 0;
+	case XMC_STORE_CMPXCHG16B:
+		return exchange16(address, operand, operand + 16);
+	case XMC_STORE_MOVSB:
+		__asm__ volatile("rep movsb" : "+D"(address), "+S"(operand), "+c"(count) : : "memory");
+		return 0;
+	case XMC_STORE_NT:
+		memcpy(&value, operand, width);
+		if (width == 4)
+			__asm__ volatile("movntil %k1, (%0)" : : "r"(address), "r"(value) : "memory");
+		else
+			__asm__ volatile("movntiq %1, (%0)" : : "r"(address), "r"(value) : "memory");
+		return 0;
+	default:
+		return -ENOTSUP;
 	}
 }
 
