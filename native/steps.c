@@ -101,7 +101,9 @@ static int send_kick(struct core *core, const struct executor *ex)
 	int tid = atomic_load_explicit(&ex->tid, memory_order_relaxed);
 
 	/* The executors' process by its number: the writer may live in another one. */
-	return syscall(SYS_tgkill, core->pid, tid, core->kick_signal) < 0 ? -errno : 0;
+	if (syscall(SYS_tgkill, core->pid, tid, core->kick_signal) == 0)
+		return 0;
+	return errno == ESRCH && run_stopping(core) ? -EINTR : -errno;	/* it has seen the end before we did */
 }
 
 /* Wait until a counter that only grows is no longer `old`. Acquire: what its owner did before is done when we go on. */

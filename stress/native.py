@@ -139,6 +139,8 @@ def run(plan: dict[str, Any], box: Any) -> None:
     what = f"{os.strerror(code)}{where}"
     if code in (errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
         raise UnsupportedError(f"refused by this machine: {what}")
+    if code == errno.ECHILD:
+        what = f"the writer's process ended by itself{where}"
     raise NativeError(f"the native core ended with {errno.errorcode.get(code, code)}: {what}", code)
 
 
