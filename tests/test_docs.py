@@ -18,7 +18,8 @@ from stress.cases import find_cases, load_case
 from stress.cli import cli
 from stress.host import read_host
 from stress.model import Case
-from stress.regimes import load_regimes, parse_exec_step, parse_step
+from stress.regimes import load_regimes
+from stress.steps import parse_exec_step, parse_step
 from tests.test_house import IMPORTS, PYTHON
 
 ROOT = Path(__file__).resolve().parent.parent
