@@ -78,7 +78,7 @@ static int step_own(struct core *core, const struct micro *m, uint64_t generatio
 static int step_share(struct core *core, const struct micro *m, uint64_t generation)
 {
 	(void)core, (void)generation;
-	(void)*(volatile uint8_t *)(uintptr_t)m->address;	/* volatile: the read is the step */
+	(void)*(volatile uint8_t *)(uintptr_t)m->address; /* volatile: the read is the step */
 	return 0;
 }
 
@@ -103,7 +103,7 @@ static int send_kick(struct core *core, const struct executor *ex)
 	/* The executors' process by its number: the writer may live in another one. */
 	if (syscall(SYS_tgkill, core->pid, tid, core->kick_signal) == 0)
 		return 0;
-	return errno == ESRCH && run_stopping(core) ? -EINTR : -errno;	/* it has seen the end before we did */
+	return errno == ESRCH && run_stopping(core) ? -EINTR : -errno; /* it has seen the end before we did */
 }
 
 /* Wait until a counter that only grows is no longer `old`. Acquire: what its owner did before is done when we go on. */
@@ -141,7 +141,7 @@ static int step_quiesce(struct core *core, const struct micro *m, uint64_t gener
 {
 	uint64_t park = atomic_load_explicit(&core->shared.park, memory_order_relaxed) + 1;
 	uint64_t before[XMC_EXECUTORS_MAX];
-	int rc = park & 1 ? 0 : -EINVAL;	/* already parked */
+	int rc = park & 1 ? 0 : -EINVAL; /* already parked */
 
 	(void)m, (void)generation;
 	if (!rc)
@@ -244,25 +244,25 @@ static int step_publish(struct core *core, const struct micro *m, uint64_t gener
 }
 
 /* Every step once, in any order. */
-#define STEPS(X)                                                                                                       \
-	X(STORE, store)                                                                                                \
-	X(MFENCE, mfence)                                                                                              \
-	X(SFENCE, sfence)                                                                                              \
-	X(LFENCE, lfence)                                                                                              \
-	X(FLUSH, flush)                                                                                                \
-	X(OWN, own)                                                                                                    \
-	X(SHARE, share)                                                                                                \
-	X(SERIALIZE, serialize)                                                                                        \
-	X(MEMBARRIER, membarrier)                                                                                      \
-	X(SIGNAL, signal)                                                                                              \
-	X(DELAY, delay)                                                                                                \
-	X(AWAIT, await)                                                                                                \
-	X(DIE, die)                                                                                                    \
-	X(PUBLISH, publish)                                                                                            \
-	X(QUIESCE, quiesce)                                                                                            \
-	X(RELEASE, release)                                                                                            \
-	X(HOP, hop)                                                                                                    \
-	X(PROTECT, protect)                                                                                            \
+#define STEPS(X) \
+	X(STORE, store) \
+	X(MFENCE, mfence) \
+	X(SFENCE, sfence) \
+	X(LFENCE, lfence) \
+	X(FLUSH, flush) \
+	X(OWN, own) \
+	X(SHARE, share) \
+	X(SERIALIZE, serialize) \
+	X(MEMBARRIER, membarrier) \
+	X(SIGNAL, signal) \
+	X(DELAY, delay) \
+	X(AWAIT, await) \
+	X(DIE, die) \
+	X(PUBLISH, publish) \
+	X(QUIESCE, quiesce) \
+	X(RELEASE, release) \
+	X(HOP, hop) \
+	X(PROTECT, protect) \
 	X(REMAP, remap)
 #define COUNT(op, name) +1
 #define ENTRY(op, name) [XMC_STEP_##op] = step_##name,

@@ -136,11 +136,11 @@ static bool can_ptrace(void)
 		return false;
 	child = fork();
 	if (child == 0) {
-		close(go[1]);		/* or our own copy would keep the read below from ending if the parent dies */
+		close(go[1]); /* or our own copy would keep the read below from ending if the parent dies */
 		_exit(read(go[0], &byte, 1) != 1 || ptrace(PTRACE_SEIZE, us, NULL, NULL) < 0);
 	}
 	if (child > 0)
-		(void)prctl(PR_SET_PTRACER, child, 0, 0, 0);	/* as in process.c */
+		(void)prctl(PR_SET_PTRACER, child, 0, 0, 0); /* as in process.c */
 	if (child > 0 && write(go[1], &byte, 1) == 1)
 		while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 			;

@@ -358,8 +358,8 @@ int xmc_probe(struct xmc_probe *probe);
  * SIGSYS and two real-time signals are replaced for the duration and put back. One run at a time in a process.
  *
  * Returns 0, or -EINVAL (the plan contradicts itself), -ENOTSUP (a step or mapping that this machine does not have),
- * -EBUSY (another run is on), -ETIMEDOUT (a thread did not end; the process should), or another -errno of the system
- * call that failed. *result is valid in every case.
+ * -EBUSY (another run is on), -ECHILD (the writer's process went away), -ETIMEDOUT (a thread did not end; the process
+ * should), or another -errno of the system call that failed. *result is valid in every case.
  */
 int xmc_run(const struct xmc_plan *plan, struct xmc_result *result);
 

@@ -94,6 +94,17 @@ def test_every_regime_runs_or_says_what_is_missing(name: str) -> None:
         assert count(record, "stale", "fault", "hang", "torn") == 0, record["outcomes"]
 
 
+@pytest.mark.parametrize("name", ["process", "procmem", "vmwritev", "ptrace", "global", "rseq"])
+def test_a_way_that_the_machine_lacks_is_a_skip_that_names_it(name: str) -> None:
+    regime = REGIMES[name]
+    case = choose_cases(("mov-imm32",), "", HOST.isa)
+    quiet = [(load_provocations()["none"],)]
+    for need in regime.needs:
+        run, (skip,) = cells(case, ["in8"], ["whole"], [regime], quiet, [placement()], HOST.features - {need})
+        assert not run
+        assert skip.reason == f"this machine lacks {need}"
+
+
 def test_the_writer_hops_to_the_executor_and_home() -> None:
     record = race(REGIMES["hop"], seconds=5.0, patches=5)
     assert record["patches"] == record["writer"]["hops"] == 5
