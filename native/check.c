@@ -17,6 +17,22 @@ static int check_images(const struct xmc_plan *plan)
 	return 0;
 }
 
+/* Rights and mappings are those of the executors' memory map, which another process cannot change. */
+static int check_via(const struct xmc_plan *plan)
+{
+	if (plan->via >= XMC_VIAS)
+		return -EINVAL;
+	for (uint32_t i = 0; i < plan->n_steps; i++) {
+		const struct xmc_step *step = &plan->steps[i];
+
+		if (step->op == XMC_STEP_REMAP && plan->via != XMC_VIA_ALIAS)
+			return -EINVAL;
+		if (step->op == XMC_STEP_PROTECT && (via_process(plan->via) || step->part >= XMC_PROTECTS))
+			return -EINVAL;
+	}
+	return 0;
+}
+
 int plan_check(const struct xmc_plan *plan)
 {
 	if (plan->abi != XMC_ABI || check_images(plan))
@@ -29,6 +45,8 @@ int plan_check(const struct xmc_plan *plan)
 			return -EINVAL;
 	if (plan->n_steps > XMC_STEPS_MAX || plan->n_exec_steps > XMC_STEPS_MAX || !plan->n_provocations ||
 	    plan->n_provocations > XMC_PROVOCATIONS_MAX)
+		return -EINVAL;
+	if (check_via(plan))
 		return -EINVAL;
 	for (uint32_t i = 0; i < plan->n_provocations; i++)
 		if (plan->provocations[i].n_writer > 4 || plan->provocations[i].n_executor > 4)

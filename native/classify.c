@@ -95,10 +95,19 @@ static bool trapped_at_head(const struct executor *ex)
 	       ex->frame.fault_pc == core->region.text + core->plan->head + xmc_arch_trap_advance;
 }
 
-static void judge_trap(struct executor *ex, struct verdict *v)
+/* A fetch that the page's rights refused, where the writer's steps take the right to execute away. */
+static bool refused_fetch(const struct executor *ex)
+{
+	const struct xmc_frame *f = &ex->frame;
+
+	return ex->core->plan->fault_is_ours && f->fault_signal == SIGSEGV && f->fault_code == SEGV_ACCERR &&
+	       region_holds(&ex->core->region, f->fault_address);
+}
+
+/* `image`: the one that traps by itself, -1 where the regime made the trap. */
+static void judge_trap(struct executor *ex, int image, struct verdict *v)
 {
 	const struct xmc_plan *plan = ex->core->plan;
-	int image = image_trapping(plan);
 
 	v->outcome = XMC_TRAP;
 	if (!plan->window)
@@ -122,7 +131,9 @@ static void judge_fault(struct executor *ex, struct verdict *v)
 	if (f->fault_signal == ex->core->watch_signal)
 		v->outcome = XMC_HANG;
 	else if (trapped_at_head(ex) && (ex->core->plan->trap_is_ours || image_trapping(ex->core->plan) >= 0))
-		judge_trap(ex, v);
+		judge_trap(ex, image_trapping(ex->core->plan), v);
+	else if (refused_fetch(ex))
+		judge_trap(ex, -1, v);
 	else
 		v->outcome = XMC_FAULT;
 }

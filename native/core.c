@@ -1,9 +1,9 @@
 /* core.c - the one run that a process can have at a time: take it, fill it, give it back. */
 #include "core.h"
-#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-struct core the_core;
+_Alignas(XMC_PAGE) struct core the_core;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 
 int core_take(void)
@@ -16,16 +16,28 @@ void core_give(void)
 	atomic_flag_clear(&busy);
 }
 
+/* New, zeroed pages under the_core itself, which a forked writer will share. */
+static int core_renew(void)
+{
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE | MAP_FIXED;
+
+	return mmap(&the_core, sizeof(the_core), PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
 /* Memory for the threads; touched here, so that no thread takes a page fault in its loop for the first time. */
 int core_prepare(const struct xmc_plan *plan, struct xmc_result *result)
 {
-	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE;
 	void *executors, *alt;
-	int rc;
+	int rc = core_renew();
 
-	memset(&the_core, 0, sizeof(the_core));
+	if (rc)
+		return rc;
 	the_core.plan = plan;
 	the_core.result = result;
+	the_core.counts = via_process(plan->via) ? &the_core.remote : &result->writer;
+	the_core.pid = getpid();
+	the_core.mem_fd = -1;
 	rc = region_map(&the_core.region, plan);
 	if (rc)
 		return rc;
@@ -56,4 +68,6 @@ void core_release(void)
 	if (the_core.alt_stacks)
 		munmap(the_core.alt_stacks, the_core.plan->n_executors * XMC_ALT_BYTES);
 	region_unmap(&the_core.region);
+	the_core.executors = NULL;
+	the_core.alt_stacks = NULL;
 }

@@ -19,11 +19,12 @@
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
 #define XMC_OPERAND_BYTES 2048		/* of all its stores that have a form: 64 for each step that a plan can have */
 #define XMC_SHADOW_MARGIN 32		/* a store may reach this far in front of the region, or behind it */
+#define XMC_PAGE 4096			/* what mappings are aligned to */
 
 /* A writer step with everything resolved that can be before the threads start. */
 struct micro {
 	uint32_t op;			/* enum xmc_step_op */
-	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command */
+	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command. PROTECT: enum xmc_protect */
 	uint64_t address;		/* STORE, FLUSH: in the writer's mapping */
 	uint64_t value;			/* STORE: what, or where `form` is set the address of what; DELAY, AWAIT,
 					   DIE: how much */
@@ -62,7 +63,8 @@ struct region {
 	uint64_t bait;			/* address, for the mispredict step */
 	uint8_t *alias;			/* NULL where the writer uses the executors' mapping */
 	uint64_t text;
-	uint64_t data;
+	uint64_t data;			/* the same as `text` where the kernel writes for the writer */
+	int fd;				/* of the memfd behind `text`, for as long as it can be mapped anew; -1: none */
 };
 
 /*
@@ -76,6 +78,7 @@ struct shared {
 	_Atomic uint32_t slice;			/* index of the provocation that is on */
 	_Atomic uint32_t start;			/* 0 wait, 1 go */
 	_Alignas(128) _Atomic uint64_t stamps[XMC_STAMPS];	/* TSC at publication of generation g, at g mod 64 */
+	_Alignas(128) _Atomic uint64_t park;	/* odd: who gets the writer's signal stays in the handler until it changes */
 };
 
 /* One executor. Its stack lies below its frame. Members that others read have a line of their own. */
@@ -91,12 +94,20 @@ struct executor {
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
+	_Atomic int32_t tid;
 	_Alignas(128) _Atomic uint64_t kicks;		/* signals of the writer handled */
+	_Atomic uint64_t parked;			/* the value of `park` that it stays, or last stayed, in the handler for */
 };
 
+/*
+ * The one run. It lies in pages of its own that a forked writer shares, and so do the executors: what either side
+ * stores the other sees, and no store after the fork costs a page fault.
+ */
 struct core {
-	const struct xmc_plan *plan;
+	_Alignas(XMC_PAGE) const struct xmc_plan *plan;
 	struct xmc_result *result;
+	struct xmc_writer_result *counts;	/* what the writer counts in: the result's, or `remote` */
+	struct xmc_writer_result remote;	/* a writer of another process counts here; copied into the result */
 	struct region region;
 	struct shared shared;
 	struct executor *executors;	/* n_executors of them, one mapping */
@@ -105,6 +116,11 @@ struct core {
 	struct program provoke[XMC_PROVOCATIONS_MAX];
 	pthread_t writer;
 	_Atomic uint32_t writer_gone;
+	pid_t pid;			/* of the process that the executors live in */
+	pid_t child;			/* of the writer, where it has a process of its own; 0: none, or reaped */
+	pthread_t victim;		/* the thread that a tracer stops, so that it may write */
+	_Atomic int32_t victim_tid;	/* 0: not started yet */
+	int mem_fd;			/* /proc/self/mem; -1: not open */
 	uint64_t start_ns;
 	int kick_signal;		/* the writer's: proves that a handler was entered and left */
 	int poke_signal;		/* a provocation's: interrupts, and nothing more */
@@ -131,6 +147,13 @@ int plan_check(const struct xmc_plan *plan);
 /* region.c */
 int region_map(struct region *region, const struct xmc_plan *plan);
 void region_unmap(struct region *region);
+/* Change the executors' rights (enum xmc_protect), or map the same memory over itself. 0 or -errno. */
+int region_protect(const struct region *region, uint32_t protect);
+int region_remap(const struct region *region);
+/* Forget the writer's mapping in this process: another one has inherited it. */
+void region_drop_alias(struct region *region);
+/* Whether `address` lies in the accessible middle of the reservation. */
+bool region_holds(const struct region *region, uint64_t address);
 
 /* program.c: 0, -EINVAL or -ENOTSUP; and: append one micro step, -EINVAL where the program is full. */
 int program_compile(struct core *core);
@@ -139,6 +162,45 @@ int program_emit(struct program *program, struct micro micro);
 /* stores.c: append the stores of `r`; 0, -EINVAL or -ENOTSUP. */
 int store_compile(const struct store_job *job, uint32_t store, struct range r);
 int store_compile_split(const struct store_job *job, struct range r, bool back_first);
+
+/* steps.c: one step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
+int step_run(struct core *core, const struct micro *m, uint64_t generation);
+/* steps.c: let every parked executor go. */
+void step_release_all(struct core *core);
+/* steps.c: spin for `ticks`, or until the run stops. */
+void run_spin(struct core *core, uint64_t ticks);
+/* steps.c: what the plan's membarrier steps want done once in the executors' process; 0 or -errno. */
+int register_membarriers(const struct xmc_plan *plan);
+
+static inline bool run_stopping(struct core *core)
+{
+	return atomic_load_explicit(&core->shared.stop, memory_order_relaxed);
+}
+
+/* via.c: ways to the bytes that are no store instruction. Called by the writer; 0 or -errno. */
+int via_open(struct core *core);
+int via_store(struct core *core, const struct micro *m);
+void via_close(struct core *core);
+/* via.c: the body of the thread that a tracer stops. */
+void *victim_main(void *core);
+/* via.c: bits of enum xmc_feature for the ways that this kernel lets us go. */
+uint64_t via_probe(void);
+
+/* Whether the kernel copies the bytes, and whether the writer needs a process of its own. */
+static inline bool via_kernel(uint32_t via)
+{
+	return via >= XMC_VIA_PROCMEM;
+}
+
+static inline bool via_process(uint32_t via)
+{
+	return via == XMC_VIA_PROCESS || via == XMC_VIA_PTRACE;
+}
+
+/* process.c: the writer as a process. Fork it (0 or -errno), look after it now and then, end it. */
+int process_start(struct core *core);
+void process_watch(struct core *core);
+void process_end(struct core *core, bool now);
 
 /* writer.c, executor.c: thread bodies. */
 void *writer_main(void *core);

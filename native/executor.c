@@ -109,6 +109,7 @@ void *executor_main(void *arg)
 	struct xmc_executor_result *out = ex->out;
 
 	out->tid = own_tid();
+	atomic_store_explicit(&ex->tid, out->tid, memory_order_relaxed);	/* published by `ready` */
 	out->error = pin_self(core->plan->executor_cpu[ex->index]);
 	if (!out->error)
 		out->error = fault_adopt_thread(ex);

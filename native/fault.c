@@ -77,6 +77,23 @@ static void mark_interior(struct executor *ex, void *context)
 		ex->frame.interior_left = xmc_arch_end_batch(context);
 }
 
+/*
+ * Stay in the handler for as long as the writer says. Not until `stop`: the writer may be half way through a patch
+ * then, and lets everyone go when it has ended. The acquire loads pair with its release stores of `park`: the bytes
+ * that it stored meanwhile precede our leaving.
+ */
+static void park_here(struct executor *ex)
+{
+	struct shared *shared = &ex->core->shared;
+	uint64_t park = atomic_load_explicit(&shared->park, memory_order_acquire);
+
+	if (!(park & 1))
+		return;
+	atomic_store_explicit(&ex->parked, park, memory_order_release);
+	while (atomic_load_explicit(&shared->park, memory_order_acquire) == park)
+		xmc_arch_relax();
+}
+
 /* The writer's signal. Its entry and exit are the point; the count, released, says that they happened. */
 static void on_kick(int sig, siginfo_t *info, void *context)
 {
@@ -87,6 +104,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 	if (!ex)
 		return;
 	mark_interior(ex, context);
+	park_here(ex);
 	atomic_fetch_add_explicit(&ex->kicks, 1, memory_order_release);
 }
 

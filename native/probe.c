@@ -42,6 +42,7 @@ int xmc_probe(struct xmc_probe *probe)
 		probe->features |= XMC_FEATURE_RWX;
 	if (can_map(XMC_VIA_ALIAS, &probe->features))
 		probe->features |= XMC_FEATURE_ALIAS;
+	probe->features |= via_probe();
 	if (can_contain_syscalls())
 		probe->features |= XMC_FEATURE_SYSCALL_DISPATCH;
 	do

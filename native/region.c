@@ -26,9 +26,14 @@ static uint8_t *reserve(uint64_t bytes)
 	return base != MAP_FAILED ? base : mmap(NULL, bytes, PROT_NONE, flags, -1, 0);
 }
 
-static int map_same(uint8_t *middle)
+static const int rights[XMC_PROTECTS] = {
+	[XMC_PROTECT_RW] = PROT_READ | PROT_WRITE,
+	[XMC_PROTECT_RX] = PROT_READ | PROT_EXEC,
+	[XMC_PROTECT_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
+};
+
+static int map_same(uint8_t *middle, int prot)
 {
-	const int prot = PROT_READ | PROT_WRITE | PROT_EXEC;
 	void *p = mmap(middle, XMC_MAP_BYTES, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	return p == MAP_FAILED ? -errno : 0;
@@ -43,26 +48,41 @@ static int memory_file(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static int map_alias(uint8_t *middle, uint8_t **alias)
+static int map_alias(struct region *region, uint8_t *middle, int prot)
 {
-	int fd = memory_file(), rc = 0;
+	int fd = memory_file();
 	void *text, *data;
 
 	if (fd < 0)
 		return fd;
-	if (ftruncate(fd, XMC_MAP_BYTES) < 0) {
-		rc = -errno;
-		close(fd);
-		return rc;
-	}
-	text = mmap(middle, XMC_MAP_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
+	region->fd = fd;
+	if (ftruncate(fd, XMC_MAP_BYTES) < 0)
+		return -errno;
+	text = mmap(middle, XMC_MAP_BYTES, prot, MAP_SHARED | MAP_FIXED, fd, 0);
 	data = text == MAP_FAILED ? MAP_FAILED : mmap(NULL, XMC_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (data == MAP_FAILED)
-		rc = -errno;
-	else
-		*alias = data;
-	close(fd);
-	return rc;
+		return -errno;
+	region->alias = data;
+	return 0;
+}
+
+/*
+ * A tracer's write obeys the mapping's rights where the mapping is shared, and a writer's process must be able to flush
+ * the very lines that are fetched: hence a memfd for PTRACE, writable where it is executed.
+ */
+static int map_for(struct region *region, uint8_t *middle, uint32_t via)
+{
+	switch (via) {
+	case XMC_VIA_ALIAS:
+	case XMC_VIA_PROCESS:
+		return map_alias(region, middle, rights[XMC_PROTECT_RX]);
+	case XMC_VIA_PTRACE:
+		return map_alias(region, middle, rights[XMC_PROTECT_RWX]);
+	case XMC_VIA_PROCMEM:
+		return map_same(middle, rights[XMC_PROTECT_RW]);	/* until it is filled */
+	default:
+		return map_same(middle, rights[XMC_PROTECT_RWX]);
+	}
 }
 
 /* Breakpoints everywhere, then pads, then image 0. */
@@ -121,6 +141,7 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 	uint8_t *window, *writable;
 	int rc;
 
+	region->fd = -1;
 	region->reserved = 2 * XMC_REACH + XMC_MAP_BYTES;
 	region->reservation = reserve(region->reserved);
 	if (region->reservation == MAP_FAILED) {
@@ -128,7 +149,7 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 		return -errno;
 	}
 	window = region->reservation + XMC_REACH;
-	rc = plan->via == XMC_VIA_ALIAS ? map_alias(window, &region->alias) : map_same(window);
+	rc = map_for(region, window, plan->via);
 	if (rc < 0)
 		return rc;
 	writable = region->alias ? region->alias : window;
@@ -138,16 +159,48 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 	region->bait = (uint64_t)(uintptr_t)window + XMC_BAIT_AT;
 	xmc_arch_fill_bait(writable + XMC_BAIT_AT, region->bait, region->text + plan->entry);
 	if (wants(plan, XMC_EXEC_EVICT_TLB) || wants(plan, XMC_EXEC_COLD_BRANCHES))
-		return map_arena(&region->arena);
-	return 0;
+		rc = map_arena(&region->arena);
+	if (rc)
+		return rc;
+	/* A forked writer is to have no translation of the code, nor make the executors' pages copy-on-write. */
+	if (via_process(plan->via) && madvise(region->reservation, region->reserved, MADV_DONTFORK) < 0)
+		return -errno;
+	return plan->via == XMC_VIA_PROCMEM ? region_protect(region, XMC_PROTECT_RX) : 0;
+}
+
+int region_protect(const struct region *region, uint32_t protect)
+{
+	return mprotect(region->reservation + XMC_REACH, XMC_MAP_BYTES, rights[protect]) < 0 ? -errno : 0;
+}
+
+/* Executors that fetch meanwhile fault and wait for the kernel's lock: they never find the address unmapped. */
+int region_remap(const struct region *region)
+{
+	void *p = mmap(region->reservation + XMC_REACH, XMC_MAP_BYTES, rights[XMC_PROTECT_RX], MAP_SHARED | MAP_FIXED,
+		       region->fd, 0);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+bool region_holds(const struct region *region, uint64_t address)
+{
+	return address - (uint64_t)(uintptr_t)(region->reservation + XMC_REACH) < XMC_MAP_BYTES;
+}
+
+void region_drop_alias(struct region *region)
+{
+	if (region->alias)
+		munmap(region->alias, XMC_MAP_BYTES);
+	region->alias = NULL;
 }
 
 void region_unmap(struct region *region)
 {
 	if (region->arena)
 		munmap(region->arena, XMC_ARENA_PAGES * 4096ull);
-	if (region->alias)
-		munmap(region->alias, XMC_MAP_BYTES);
+	region_drop_alias(region);
+	if (region->reservation && region->fd >= 0)
+		close(region->fd);
 	if (region->reservation)
 		munmap(region->reservation, region->reserved);
 	*region = (struct region){ 0 };

@@ -110,29 +110,64 @@ static void watchdog(void)
 		r.last = r.now;
 		turn_provocation(&r);
 		watch_executors(r.watch);
+		process_watch(&the_core);
 	}
 	atomic_store(&the_core.shared.stop, 1);
 	for (uint64_t until = r.now + GRACE_NS; !all_gone() && now_ns() < until;) {
 		sleep_until(now_ns() + FAST_TICK_NS);
 		watch_executors(r.watch);
+		process_watch(&the_core);
 	}
 }
 
-static int start_threads(uint32_t *started, bool *writer)
+/* Which threads there are, to be joined. */
+struct crew {
+	uint32_t executors;
+	bool writer;
+	bool victim;
+};
+
+static int start_threads(struct crew *crew)
 {
+	const struct xmc_plan *plan = the_core.plan;
 	pthread_attr_t attr;
 	int rc = pthread_attr_init(&attr);
 
 	if (!rc)
 		rc = pthread_attr_setstacksize(&attr, 256 * 1024);
-	for (; *started < the_core.plan->n_executors && !rc; *started += !rc)
-		rc = pthread_create(&the_core.executors[*started].thread, &attr, executor_main, &the_core.executors[*started]);
-	if (!rc && the_core.plan->writer_cpu >= 0) {
+	for (uint32_t i = 0; i < plan->n_executors && !rc; i++, crew->executors += !rc)
+		rc = pthread_create(&the_core.executors[i].thread, &attr, executor_main, &the_core.executors[i]);
+	if (!rc && plan->via == XMC_VIA_PTRACE) {
+		rc = pthread_create(&the_core.victim, &attr, victim_main, &the_core);
+		crew->victim = !rc;
+	}
+	if (!rc && plan->writer_cpu >= 0 && !via_process(plan->via)) {
 		rc = pthread_create(&the_core.writer, &attr, writer_main, &the_core);
-		*writer = !rc;
+		crew->writer = !rc;
 	}
 	pthread_attr_destroy(&attr);
 	return -rc;
+}
+
+static void join_threads(const struct crew *crew)
+{
+	for (uint32_t i = 0; i < crew->executors; i++)
+		pthread_join(the_core.executors[i].thread, NULL);
+	if (crew->writer)
+		pthread_join(the_core.writer, NULL);
+	process_end(&the_core, false);		/* before its victim: it holds it */
+	if (crew->victim)
+		pthread_join(the_core.victim, NULL);
+}
+
+/* The writer's process first: a fork is simplest, and cheapest, while there is one thread. */
+static int start_all(struct crew *crew)
+{
+	int rc = register_membarriers(the_core.plan);
+
+	if (!rc && the_core.plan->writer_cpu >= 0 && via_process(the_core.plan->via))
+		rc = process_start(&the_core);
+	return rc ? rc : start_threads(crew);
 }
 
 static int first_error(void)
@@ -146,14 +181,13 @@ static int first_error(void)
 
 static int race(void)
 {
-	uint32_t started = 0;
-	bool writer = false;
-	int rc = start_threads(&started, &writer);
+	struct crew crew = { 0 };
+	int rc = start_all(&crew);
 	uint64_t ticks;
 
 	if (rc)
 		atomic_store(&the_core.shared.stop, 1);
-	for (uint32_t i = 0; i < started; i++)
+	for (uint32_t i = 0; i < crew.executors; i++)
 		while (!atomic_load_explicit(&the_core.executors[i].ready, memory_order_acquire))
 			sched_yield();
 	the_core.start_ns = now_ns();
@@ -161,13 +195,12 @@ static int race(void)
 	atomic_store_explicit(&the_core.shared.start, 1, memory_order_release);
 	if (!rc) {
 		watchdog();
-		if (!all_gone())
+		if (!all_gone()) {
+			process_end(&the_core, true);
 			return -ETIMEDOUT;	/* their memory must stay: they still run on it */
+		}
 	}
-	for (uint32_t i = 0; i < started; i++)
-		pthread_join(the_core.executors[i].thread, NULL);
-	if (writer)
-		pthread_join(the_core.writer, NULL);
+	join_threads(&crew);
 	the_core.result->tsc_hz = (uint64_t)((double)(xmc_arch_ticks() - ticks) * 1e9 / (double)(now_ns() - the_core.start_ns));
 	return rc ? rc : first_error();
 }

@@ -1,9 +1,17 @@
 /* watch.c - notice executors that hang, from outside. */
 #include "core.h"
 
+/* Parked executors spin in a handler, for as long as the writer wants: they hang no more than it does. */
+static bool all_parked(void)
+{
+	return atomic_load_explicit(&the_core.shared.park, memory_order_relaxed) & 1;
+}
+
 /* An executor that used `hang_ms` of CPU time without ending a batch hangs; one that was merely not scheduled does not. */
 void watch_executors(struct watch *watch)
 {
+	bool parked = all_parked();
+
 	for (uint32_t i = 0; i < the_core.plan->n_executors; i++) {
 		struct executor *ex = &the_core.executors[i];
 		uint64_t progress = atomic_load_explicit(&ex->progress, memory_order_relaxed);
@@ -12,7 +20,7 @@ void watch_executors(struct watch *watch)
 		if (atomic_load_explicit(&ex->gone, memory_order_acquire))
 			continue;
 		cpu = thread_cpu_ns(ex->thread);
-		if (progress != watch[i].progress) {
+		if (progress != watch[i].progress || parked) {
 			watch[i] = (struct watch){ progress, cpu };
 		} else if (cpu - watch[i].cpu_ns > the_core.plan->hang_ms * 1000000ull) {
 			the_core.result->hangs_signalled++;

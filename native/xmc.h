@@ -49,7 +49,16 @@ enum xmc_phase {
 	XMC_PHASES
 };
 
-enum xmc_via { XMC_VIA_SAME, XMC_VIA_ALIAS };
+/* How the writer reaches the bytes. From PROCMEM on the kernel copies them: plain stores only, up to 8 bytes each. */
+enum xmc_via {
+	XMC_VIA_SAME,			/* one mapping, writable and executable */
+	XMC_VIA_ALIAS,			/* two mappings of one memfd */
+	XMC_VIA_PROCESS,		/* the writer is a process that shares the memfd; its memory maps hold no code */
+	XMC_VIA_PROCMEM,		/* pwrite to /proc/self/mem; the executors' mapping is not writable */
+	XMC_VIA_VMWRITEV,		/* process_vm_writev */
+	XMC_VIA_PTRACE,			/* the writer is a tracer that holds one idle thread of the executors' process */
+	XMC_VIAS
+};
 
 /* How a part lands. Bytes beyond it keep their value; a part inside an aligned block of the width is stored in there. */
 enum xmc_store {
@@ -82,6 +91,11 @@ enum xmc_step_op {
 	XMC_STEP_AWAIT,			/* value: executor progress to wait for; only planted defects use it */
 	XMC_STEP_DIE,			/* value: a signal to die of, outside any region; only planted defects use it */
 	XMC_STEP_PUBLISH,		/* the generation is complete: done = begun */
+	XMC_STEP_QUIESCE,		/* every executor enters a signal handler and stays there */
+	XMC_STEP_RELEASE,		/* they may leave it */
+	XMC_STEP_HOP,			/* the writer moves to each executor's CPU and back to its own */
+	XMC_STEP_PROTECT,		/* part (enum xmc_protect): mprotect the executors' mapping */
+	XMC_STEP_REMAP,			/* map the executors' mapping over itself */
 	XMC_STEP_OPS
 };
 
@@ -94,6 +108,8 @@ enum xmc_part {
 };
 
 enum xmc_value { XMC_VALUE_NEW, XMC_VALUE_TRAP };
+
+enum xmc_protect { XMC_PROTECT_RW, XMC_PROTECT_RX, XMC_PROTECT_RWX, XMC_PROTECTS };
 
 /* Executor steps; also what provocations make of the executor before it enters. */
 enum xmc_exec_op {
@@ -167,6 +183,7 @@ struct xmc_plan {
 	uint32_t observe;		/* 1: executors read the patched bytes as data instead: the witness; image i
 					   is stored as enum xmc_witness_store i % 3 says */
 	uint32_t trap_is_ours;		/* 1: the writer's steps plant traps, so a trap at the head is expected */
+	uint32_t fault_is_ours;		/* 1: they forbid execution, so a fetch that is refused is such a trap too */
 	uint32_t n_steps;
 	uint32_t n_exec_steps;
 	uint32_t n_provocations;	/* at least 1 */
@@ -268,6 +285,7 @@ struct xmc_writer_result {
 	uint64_t switches_voluntary;
 	uint64_t switches_forced;
 	uint64_t patches;
+	uint64_t hops;			/* times that it was seen to run on an executor's CPU */
 	uint64_t failed_step;		/* index + 1 of the writer step that ended the run early; 0: none */
 	uint64_t slice_patches[XMC_PROVOCATIONS_MAX];
 };
@@ -310,7 +328,10 @@ enum xmc_feature {
 	XMC_FEATURE_SYSCALL_DISPATCH = 256,	/* torn system calls can be stopped */
 	XMC_FEATURE_RWX = 512,		/* a mapping both writable and executable is allowed */
 	XMC_FEATURE_ALIAS = 1024,	/* two mappings of one memfd, one of them executable, are allowed */
-	XMC_FEATURE_RESERVE = 2048	/* the inaccessible reservation can be had */
+	XMC_FEATURE_RESERVE = 2048,	/* the inaccessible reservation can be had */
+	XMC_FEATURE_PROCMEM = 4096,	/* /proc/self/mem writes where the mapping is not writable */
+	XMC_FEATURE_VMWRITEV = 8192,
+	XMC_FEATURE_PTRACE = 16384	/* a child may trace us */
 };
 
 struct xmc_probe {
@@ -337,8 +358,8 @@ int xmc_probe(struct xmc_probe *probe);
  * SIGSYS and two real-time signals are replaced for the duration and put back. One run at a time in a process.
  *
  * Returns 0, or -EINVAL (the plan contradicts itself), -ENOTSUP (a step or mapping that this machine does not have),
- * -EBUSY (another run is on), -ETIMEDOUT (a thread did not end; the process should), or another -errno of the system
- * call that failed. *result is valid in every case.
+ * -EBUSY (another run is on), -ECHILD (the writer's process went away), -ETIMEDOUT (a thread did not end; the process
+ * should), or another -errno of the system call that failed. *result is valid in every case.
  */
 int xmc_run(const struct xmc_plan *plan, struct xmc_result *result);
 

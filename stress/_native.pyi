@@ -34,6 +34,11 @@ class Lib(Protocol):
     XMC_PHASES: int
     XMC_VIA_SAME: int
     XMC_VIA_ALIAS: int
+    XMC_VIA_PROCESS: int
+    XMC_VIA_PROCMEM: int
+    XMC_VIA_VMWRITEV: int
+    XMC_VIA_PTRACE: int
+    XMC_VIAS: int
     XMC_STORE_WHOLE: int
     XMC_STORE_QWORD: int
     XMC_STORE_BYTES: int
@@ -59,6 +64,11 @@ class Lib(Protocol):
     XMC_STEP_AWAIT: int
     XMC_STEP_DIE: int
     XMC_STEP_PUBLISH: int
+    XMC_STEP_QUIESCE: int
+    XMC_STEP_RELEASE: int
+    XMC_STEP_HOP: int
+    XMC_STEP_PROTECT: int
+    XMC_STEP_REMAP: int
     XMC_STEP_OPS: int
     XMC_PART_ALL: int
     XMC_PART_FIRST: int
@@ -67,6 +77,10 @@ class Lib(Protocol):
     XMC_PART_BACK: int
     XMC_VALUE_NEW: int
     XMC_VALUE_TRAP: int
+    XMC_PROTECT_RW: int
+    XMC_PROTECT_RX: int
+    XMC_PROTECT_RWX: int
+    XMC_PROTECTS: int
     XMC_EXEC_LFENCE: int
     XMC_EXEC_MFENCE: int
     XMC_EXEC_LOCK: int
@@ -100,6 +114,9 @@ class Lib(Protocol):
     XMC_FEATURE_RWX: int
     XMC_FEATURE_ALIAS: int
     XMC_FEATURE_RESERVE: int
+    XMC_FEATURE_PROCMEM: int
+    XMC_FEATURE_VMWRITEV: int
+    XMC_FEATURE_PTRACE: int
     def xmc_probe(self, probe: FFI.CData, /) -> int: ...
     def xmc_run(self, plan: FFI.CData, result: FFI.CData, /) -> int: ...
     def xmc_run_mixes(self, plan: FFI.CData, n: int, mixes: FFI.CData, out: FFI.CData, /) -> int: ...

@@ -159,7 +159,7 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "signatures": [s for x in executors for s in _signatures(x)],
         "stale_generations": _sparse([x.stale_generations for x in executors]),
         "stale_ticks": _sparse([x.stale_ticks for x in executors]),
-        "writer": _usage(r.writer),
+        "writer": _usage(r.writer) | {"hops": int(r.writer.hops)},
         "executors": [_executor(x) for x in executors],
         "tsc_hz": int(r.tsc_hz),
         "signals_sent": int(r.signals_sent),

@@ -13,7 +13,7 @@ from typing import Any
 
 from stress.model import Cell, Regime, Step
 from stress.sites import misfit
-from stress.witness import Tears, tears_of, witnesses
+from stress.witness import Tears, path_of, tears_of, witnesses
 
 Record = Mapping[str, Any]
 
@@ -54,6 +54,12 @@ def _place(record: Record) -> tuple[Any, ...]:
     return (*(record.get(key, "") for key in ("host", "case", "site")), *record["cpus"])
 
 
+def _watched(record: Record) -> tuple[Any, ...]:
+    """What a record and its witness have in common: the place, the store, and who does the storing."""
+    plan = record.get("plan") or {}
+    return (*_place(record), record["store"], path_of(plan.get("via", "same")))
+
+
 def saw_events(record: Record) -> bool:
     """Whether a record counted anything torn, faulting or hanging."""
     rows = record["outcomes"].values()
@@ -74,7 +80,7 @@ class Evidence:
 
     def witness(self, record: Record) -> Record | None:
         """The witness that watched the same store at the same site on the same CPUs, or None."""
-        return self.witnesses.get((*_place(record), record["store"]))
+        return self.witnesses.get(_watched(record))
 
     def tears(self, record: Record) -> Tears | None:
         """How many of its wrong executions were store tears and fetch tears; None where no witness ran."""
@@ -96,7 +102,7 @@ def gather(records: Iterable[Record]) -> Evidence:
         if role == "control" and record["status"] == "ok":
             seen[_place(record)] = seen.get(_place(record), False) or saw_events(record)
         elif role == "witness" and record["status"] == "ok":
-            watched[*_place(record), record["store"]] = record
+            watched[_watched(record)] = record
         elif role == "cell":
             cells.append(record)
     return Evidence(tuple(cells), seen, watched)

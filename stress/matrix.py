@@ -148,7 +148,7 @@ def _placements(request: Request, host: Host) -> list[Placement]:
 
 def choose_regimes(words: Sequence[str], files: Sequence[str]) -> list[Regime]:
     """The regimes that `--regimes` names, out of the package's and the user's own files."""
-    return select(load_regimes(*(Path(file) for file in files)), words, "--regimes")
+    return select(load_regimes(*(Path(file) for file in files), asked=words), words, "--regimes")
 
 
 def choose_cases(words: Sequence[str], directory: str, isa: str) -> list[Case]:

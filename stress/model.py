@@ -161,6 +161,10 @@ class ExecStep:
         return f"{self.op} on-change" if self.on_change else self.op
 
 
+KERNEL_VIAS = frozenset({"procmem", "vmwritev", "ptrace"})
+"""Ways to the bytes on which the kernel copies them: how many stores that makes nobody says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Regime:
     """A synchronization discipline: writer steps, executor steps, and what they claim.
@@ -189,6 +193,11 @@ class Regime:
     def traps(self) -> bool:
         """Whether the writer plants traps, so that an executor may expect to meet one."""
         return any(step.value == "trap" for step in self.writer)
+
+    @property
+    def faults(self) -> bool:
+        """Whether the writer forbids execution for a while, so that an executor may expect a refused fetch."""
+        return any(step.op == "protect" and "x" not in step.part for step in self.writer)
 
     @property
     def patches(self) -> bool:

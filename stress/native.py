@@ -15,7 +15,8 @@ from stress.blackbox import signal_name
 from stress.errors import NativeError, UnsupportedError
 
 _FEATURES = (
-    "serialize fred invlpgb mfence_serializes clflushopt cx16 avx hypervisor syscall_dispatch rwx alias reserve"
+    "serialize fred invlpgb mfence_serializes clflushopt cx16 avx hypervisor syscall_dispatch rwx alias reserve "
+    "procmem vmwritev ptrace"
 ).split()
 
 # membarrier(2) commands by the name that a regime file uses; the numbers are the kernel's ABI.
@@ -56,7 +57,7 @@ def _fill_step(step: Any, op: str, part: str, value: str | int) -> None:
     if op == "membarrier":
         step.part = _MEMBARRIER[part]
     elif part:
-        step.part = _constant("PART", part)
+        step.part = _constant("PROTECT" if op == "protect" else "PART", part)
     if isinstance(value, int):
         step.value = value
     elif value:
@@ -96,6 +97,7 @@ def _native_plan(plan: dict[str, Any]) -> Any:
     _fill_limits(p, plan["limits"])
     p.via, p.store = _constant("VIA", plan["via"]), _constant("STORE", plan["store"])
     p.window, p.trap_is_ours, p.observe = plan["window"], plan["traps"], plan["observe"]
+    p.fault_is_ours = plan["faults"]
     p.n_steps, p.n_exec_steps = len(plan["writer"]), len(plan["executor"])
     for slot, step in zip(p.steps, plan["writer"], strict=False):
         _fill_step(slot, *step)
@@ -137,6 +139,8 @@ def run(plan: dict[str, Any], box: Any) -> None:
     what = f"{os.strerror(code)}{where}"
     if code in (errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP):
         raise UnsupportedError(f"refused by this machine: {what}")
+    if code == errno.ECHILD:
+        what = f"the writer's process ended by itself{where}"
     raise NativeError(f"the native core ended with {errno.errorcode.get(code, code)}: {what}", code)
 
 

@@ -9,7 +9,19 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from stress.errors import UsageError
-from stress.model import Case, Cell, ExecStep, Limits, Placement, Plan, Provocation, Regime, Skip, Step
+from stress.model import (
+    KERNEL_VIAS,
+    Case,
+    Cell,
+    ExecStep,
+    Limits,
+    Placement,
+    Plan,
+    Provocation,
+    Regime,
+    Skip,
+    Step,
+)
 from stress.sites import STORES, kind_at, misfit, place, sites_of
 
 T = TypeVar("T")
@@ -23,6 +35,10 @@ SLICE_US = 50_000
 PACE_LOG2 = 12
 """Pauses after a patch reach 2^12 ticks: about a microsecond and a half, where on the machines measured both the
 concurrent and the post phase see many executions (docs/design.md)."""
+
+
+COPIED_STORES = ("whole", "qword", "bytes", "reversed", "split")
+"""Stores that a sequence of copies of up to 8 bytes can stand for."""
 
 
 def select(known: Mapping[str, T], words: Iterable[str], option: str) -> list[T]:
@@ -57,6 +73,8 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
     reason = misfit(case, cell.site, cell.store)
     if reason:
         return reason
+    if regime.via in KERNEL_VIAS and cell.store not in COPIED_STORES:
+        return f"the kernel, which copies the bytes for {regime.via}, knows no '{cell.store}' store"
     if case.patch_len < regime.min_patch:
         return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
     if regime.traps and case.kind in MANY:
@@ -166,6 +184,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "store": cell.store,
         "window": any(step.op == "publish" for step in cell.regime.writer),
         "traps": cell.regime.traps,
+        "faults": cell.regime.faults,
         "observe": cell.regime.role == "witness",
         "writer": _steps(cell.regime.writer),
         "executor": _exec_steps(cell.regime.executor),
@@ -199,13 +218,19 @@ def plan_id(resolved: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _kind(cell: Cell) -> str:
+    """The kind that the modification is; where the kernel copies nobody promises that it is not several stores."""
+    copied = cell.regime.via in KERNEL_VIAS and cell.case.patch_len > 1
+    return "K15" if copied else kind_at(cell.case, cell.site, cell.store, cell.regime.via != "same")
+
+
 def describe(cell: Cell) -> dict[str, Any]:
     """The fields of a record that name its cell, for JSON."""
     regime = cell.regime
     return {
         "cell": cell.name,
         "case": cell.case.name,
-        "kind": kind_at(cell.case, cell.site, cell.store, regime.via != "same"),
+        "kind": _kind(cell),
         "site": cell.site.name,
         "store": cell.store,
         "role": regime.role,

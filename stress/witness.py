@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stress.mixes import boundaries
-from stress.model import Cell, Image, Regime, Step
+from stress.model import KERNEL_VIAS, Cell, Image, Regime, Step
 from stress.sites import misfit
 
 GENERATIONS = 15
@@ -43,13 +43,20 @@ def _counting(cell: Cell) -> tuple[Image, ...]:
     return tuple(Image(head + bytes([i] * case.patch_len) + tail, "", i + 1) for i in range(GENERATIONS))
 
 
+def path_of(via: str) -> str:
+    """What `via` means for a store: "" where the writer's own instruction stores, else who copies the bytes for it."""
+    return via if via in KERNEL_VIAS else ""
+
+
 def witnesses(cells: Iterable[Cell]) -> list[Cell]:
-    """One witness for each case, site, store and placement among `cells` that is patched in more than one byte."""
+    """One witness for each case, site, store, placement and path that patches more than one byte in `cells`."""
     found: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        key = (cell.case.name, cell.site, cell.store, cell.placement)
+        path = path_of(cell.regime.via)
+        key = (cell.case.name, cell.site, cell.store, cell.placement, path)
         if cell.regime.patches and cell.case.patch_len > 1 and not misfit(cell.case, cell.site, cell.store):
-            regime = replace(REGIME, via=cell.regime.via if key not in found else found[key].regime.via)
+            name = f"{REGIME.name}-{path}" if path else REGIME.name
+            regime = replace(REGIME, name=name, via=cell.regime.via)
             case = replace(cell.case, images=_counting(cell))
             found.setdefault(key, replace(cell, case=case, regime=regime))
     return list(found.values())

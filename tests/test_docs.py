@@ -18,7 +18,8 @@ from stress.cases import find_cases, load_case
 from stress.cli import cli
 from stress.host import read_host
 from stress.model import Case
-from stress.regimes import load_regimes, parse_exec_step, parse_step
+from stress.regimes import load_regimes
+from stress.steps import parse_exec_step, parse_step
 from tests.test_house import IMPORTS, PYTHON
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,6 +128,11 @@ def test_writer_steps_are_those_of_the_loader_and_of_the_core() -> None:
     assert {word for row in rows for word in words(row[1])} == enumerators("XMC_STEP_", "OPS")
 
 
+def test_ways_to_the_bytes_are_those_of_the_core() -> None:
+    rows = table("write-a-regime.md", "Ways to the bytes")
+    assert {words(row[0])[0].upper() for row in rows} == enumerators("XMC_VIA_", "S")
+
+
 def test_executor_steps_are_those_of_the_loader_and_of_the_core() -> None:
     rows = table("write-a-regime.md", "Executor steps")
     assert [words(row[0]) for row in rows] == [[op] for op in steps(parse_exec_step)]
@@ -172,6 +178,12 @@ def test_the_example_regime_is_new_and_loads(tmp_path: Path) -> None:
     (name,) = load_regimes(path).keys() - load_regimes().keys()
     shown = listing.show_regime(name, (str(path),))
     assert all(f". {step}\n" in shown for step in ("store all new", "mfence", "publish", "lfence on-change"))
+
+
+def test_the_example_template_is_a_regime_for_every_number(tmp_path: Path) -> None:
+    path = example("write-a-regime.md", "my-wait.toml", tmp_path)
+    found = load_regimes(path, asked=["flag+wait-250"]).keys() - load_regimes().keys()
+    assert found == {"flag+wait-1000", "flag+wait-250"}
 
 
 def run_cells(folder: Path, *options: str) -> dict[str, dict[str, Any]]:

@@ -39,6 +39,7 @@ LAYERS = (
     {"promises", "evidence"},
     {"witness"},
     {"cases", "regimes", "host", "store"},
+    {"checks", "steps"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
     {"blackbox"},
     {"errors", "model", "_native", "__init__"},

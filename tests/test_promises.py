@@ -46,7 +46,7 @@ def stale(code: str, vendor: str, completes: bool = True) -> Level:
 
 def test_every_code_has_a_row_for_every_vendor() -> None:
     assert list(PROMISES.kinds) == [f"K{n}" for n in range(1, 24)]
-    assert list(PROMISES.codes) == "R0 R1 R1m R1l R2 R3 R3x R4 R5 R6 R7 R7b R8 R9".split()
+    assert list(PROMISES.codes) == "R0 R1 R1m R1l R2 R3 R3x R4 R4s R4d R5 R5q R5h R6 R7 R7b R8 R9".split()
     families = {"amd", "intel", "generic"}
     assert set(PROMISES.concurrent) == set(product(PROMISES.kinds, families))
     assert set(PROMISES.post) == set(product(PROMISES.codes, families))
@@ -247,10 +247,13 @@ def doc_rows(table: str, key: str, names: dict[str, str], outcomes: tuple[str, .
         yield f"| {code} | {meaning} | {levels(amd, outcomes)} | {levels(intel, outcomes)} | {cited} |"
 
 
+PROTOCOLS = {code: text for code, text in DATA["codes"].items() if code in PROMISES.otherwise}
+
+
 def doc_lines() -> Iterator[str]:
     """Yield every line that docs/promises.md takes from the data."""
     yield from doc_rows("concurrent", "kinds", DATA["kinds"], ("torn", "fault", "stale", "hang"))
-    yield from doc_rows("protocols", "codes", {"R4": DATA["codes"]["R4"]}, ("torn", "fault", "stale"))
+    yield from doc_rows("protocols", "codes", PROTOCOLS, ("torn", "fault", "stale"))
     yield from doc_rows("post", "codes", DATA["codes"], ("stale", "torn", "fault", "trap"))
     yield from (f"| {name} | {text} |" for name, text in DATA["sources"].items())
 
