@@ -40,7 +40,10 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cases", default=("all",), help="Cases: names, globs, comma lists, or all.", **_many),
         click.option("--regimes", default=("all",), help="Regimes, likewise.", **_many),
         click.option(
-            "--sites", default=("in", "x64"), help="in, in8..in64, x64+2, x64 (middle), x64+*, all.", **_many
+            "--sites",
+            default=("usual",),
+            help="usual, in, in8..in64, x64+2, x64 (middle), x64+*, all.",
+            **_many,
         ),
         click.option("--stores", default=("whole",), help=_STORES_HELP, **_many),
         click.option("--provoke", default=("auto",), help="A provocation, all, or auto: in turns.", **_many),

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import pytest
@@ -22,11 +22,10 @@ from stress.errors import NativeError
 from stress.model import Case, ExecStep, Limits, Placement, Provocation, Regime, Site, Step
 from stress.plan import as_dict
 from stress.regimes import load_provocations, load_regimes
-from stress.sites import STORES, middle, misfit, place
+from stress.sites import FIELDS, STORES, middle, misfit, place, sites_of
 from tests.support import (
     GADGET,
     MOV,
-    QUIET,
     ROOT,
     STALE,
     WAIT,
@@ -153,7 +152,8 @@ def pairs(case: Case) -> list[tuple[bytes, bytes]]:
 
 def must_show(case: Case, site: Site, contents: set[bytes]) -> set[Shown | None]:
     """What the contents that are no image, and do not pass for one, must show."""
-    good = {("torn", "", 0, image.returns) for image in case.images}
+    good: set[Shown | None] = {("torn", "", 0, image.returns) for image in case.images if not image.traps}
+    good |= {("fault", "SIGTRAP", case.head + 1, None) for image in case.images if image.traps}
     return {Simulator(case, content, place(case, site)).run() for content in contents} - good
 
 
@@ -174,15 +174,31 @@ def bytewise(case: Case) -> set[bytes]:
     return found
 
 
+def inside(case: Case) -> Site:
+    return sites_of(case, "in")[0]
+
+
 def sites(case: Case) -> list[Site]:
-    return [Site(0), *(Site(b, middle(case)) for b in (8, 64, 4096))]
+    return [inside(case), *(Site(b, middle(case)) for b in (8, 64, 4096))]
 
 
-def test_the_simulator_knows_every_image_of_every_case() -> None:
+def is_atomic(case: Case, site: Site, store: str) -> bool:
+    """Whether each half is one store inside an aligned 8, so that nothing else is in memory for a moment."""
+    first = (1 << 16) + place(case, site) + case.patch
+    cut = first + (site.front or middle(case))
+    halves_fit = first // 8 == (cut - 1) // 8 and cut // 8 == (first + case.patch_len - 1) // 8
+    return halves_fit and store in ("whole", "qword", "split")
+
+
+def test_the_simulator_is_right_about_the_images_that_it_knows() -> None:
+    known = 0
     for case in CASES.values():
         for img in case.images:
             wanted = ("fault", "SIGTRAP", case.head + 1, None) if img.traps else ("torn", "", 0, img.returns)
-            assert Simulator(case, img.bytes, place(case, Site(0))).run() == wanted, case.name
+            told = Simulator(case, img.bytes, place(case, inside(case))).run()
+            assert told in (wanted, None), case.name
+            known += told is not None
+    assert known >= 20
 
 
 def test_the_probe_tells_what_is_here() -> None:
@@ -204,23 +220,29 @@ def test_the_probe_tells_what_is_here() -> None:
 
 
 @pytest.mark.hardware
-@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("name", SPLITTABLE)
-def test_half_a_patch_is_seen_as_what_its_bytes_must_do(name: str, store: str) -> None:
-    case = CASES[name]
-    for site, first in product(sites(case), ("front", "back")):
+def test_half_a_patch_is_seen_as_what_its_bytes_must_do(name: str) -> None:
+    case, here_or_there = CASES[name], cycle(product(sites(CASES[name]), ("front", "back")))
+    for _ in range(SPLITTABLE.index(name) % 7):  # another beginning for each case, so that all are met
+        next(here_or_there)
+    for store, (site, first) in zip(STORES, here_or_there, strict=False):
+        if misfit(case, site, store) or set(STORES[store].needs) - here().features:
+            continue
         parts = ("front", "back") if first == "front" else ("back", "front")
         wanted = must_show(case, site, planted(case, site, first))
         record = run_cell(case, halves(*parts), Limits(20.0, patches=len(case.images)), site, store)
-        assert (record["status"], record["reason"], record["patches"]) == ("ok", "", len(case.images))
+        told = f"{store} at {site.name}, {first} first"
+        assert (record["status"], record["reason"], record["patches"]) == ("ok", "", len(case.images)), told
         seen = shown(record)
-        if store == "bytes":  # then more than the planted contents is in memory for a moment
-            possible = must_show(case, site, bytewise(case))
-            assert seen <= possible or None in possible, f"{site.name} {first}: {seen - possible}"
-            assert wanted - {None} <= seen, f"{site.name} {first}"
-        elif None not in wanted:
-            assert seen == wanted, f"{site.name} {first}"
+        assert wanted - {None} <= seen, told
         assert count(record, "stale") == 0
+        if case.kind not in FIELDS or None in wanted:
+            continue  # a thread may stand between the instructions of the others
+        if is_atomic(case, site, store):
+            assert seen == wanted, told
+        elif case.patch_len <= 8:
+            possible = must_show(case, site, bytewise(case))
+            assert seen <= possible or None in possible, f"{told}: {seen - possible}"
 
 
 @pytest.mark.hardware
@@ -228,7 +250,8 @@ def test_half_a_patch_is_seen_as_what_its_bytes_must_do(name: str, store: str) -
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_published_before_it_is_stored_is_stale_by_one_generation(name: str, via: str) -> None:
     case, last = CASES[name], len(CASES[name].images)
-    record = run_cell(case, regime(*STALE, via=via), Limits(20.0, patches=last), Site(0))
+    store = "bytes" if misfit(case, inside(case), "whole") else "whole"
+    record = run_cell(case, regime(*STALE, via=via), Limits(20.0, patches=last), inside(case), store)
     assert record["status"] == "ok"
     assert set(record["stale_generations"]) == {"1"}
     assert count(record, "stale") == sum(record["stale_generations"].values()) >= last
@@ -263,7 +286,7 @@ def test_events_hold_the_bytes_and_generations_of_their_moment() -> None:
 @pytest.mark.hardware
 @pytest.mark.parametrize("name", CASES)
 def test_an_idle_writer_is_never_blamed(name: str) -> None:
-    record = run_cell(CASES[name], REGIMES["idle"], Limits(60.0, 10**7), provocations=(QUIET,))
+    record = run_cell(CASES[name], REGIMES["idle"], Limits(60.0, 10**7), inside(CASES[name]))
     assert record["status"] == "ok"
     assert count(record) == count(record, "old") >= 10**7
     assert (record["signatures"], record["patches"]) == ([], 0)
@@ -819,7 +842,7 @@ def test_one_run_at_a_time_and_whoever_sets_stop_ends_it() -> None:
 
 
 def test_a_store_that_the_part_does_not_fit_is_told_at_planning() -> None:
-    assert misfit(make_case(image("90" * 12), image("91" * 12), patch=(0, 12)), Site(64, 2), "whole")
+    assert misfit(make_case(image("90" * 20), image("91" * 20), patch=(0, 20)), Site(64, 8), "whole")
 
 
 @pytest.mark.hardware

@@ -54,7 +54,7 @@ def test_every_split_of_every_case_crosses_its_boundary_and_no_larger_one(name: 
     for site in straddling(case):
         first, last = span(case, site)
         assert crossed(first, last) == {b for b in BOUNDARIES if b <= site.boundary}, site.name
-        assert -first % site.boundary == site.front, site.name
+        assert (first + site.front) % site.boundary == 0, site.name
 
 
 @given(shapes())
@@ -117,7 +117,7 @@ def test_words_name_sites(word: str, names: list[str]) -> None:
     assert [site.name for site in sites_of(a_case(1, 4), word)] == names
 
 
-@pytest.mark.parametrize("word", ["in8", "x8", "x16", "x32", "x64", "x4096", "x64+*", "all"])
+@pytest.mark.parametrize("word", ["in", "x64", "x4096", "x64+*", "all"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_word_means_only_sites_that_fit_some_store(name: str, word: str) -> None:
     case = CASES[name]
