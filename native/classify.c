@@ -5,16 +5,6 @@
 #include "core.h"
 #include <string.h>
 
-struct verdict {
-	uint32_t outcome;
-	uint32_t phase;
-	uint64_t stale_by;		/* generations, where outcome is STALE */
-	int32_t signal;
-	int32_t code;
-	uint64_t value;
-	int64_t pc;
-};
-
 static uint32_t bucket(uint64_t n)
 {
 	return n ? 64 - (uint32_t)__builtin_clzll(n) : 0;
@@ -182,11 +172,10 @@ static void count_signature(struct xmc_executor_result *out, const struct verdic
 	out->signatures_lost++;
 }
 
-static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation)
+static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
 {
 	struct xmc_executor_result *out = ex->out;
 	struct xmc_event *e = &out->ring[out->events % XMC_EVENTS_MAX];
-	const uint8_t *head = (const uint8_t *)(uintptr_t)ex->core->region.text + ex->core->plan->head;
 
 	*e = (struct xmc_event){ .tsc = xmc_arch_ticks(), .done = ex->frame.done, .begun = ex->frame.begun,
 				 .value = v->value, .pc = v->pc, .signal = v->signal, .code = v->code,
@@ -212,18 +201,24 @@ static void record_age(struct executor *ex, const struct verdict *v)
 	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
 }
 
+void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
+{
+	count_signature(ex->out, v);
+	record_event(ex, v, provocation, head);
+	if (v->outcome == XMC_STALE)
+		record_age(ex, v);
+}
+
 static void account(struct executor *ex, struct verdict *v, struct xmc_slice *slice, uint32_t provocation,
 		    uint32_t phase_over)
 {
+	const uint8_t *head = (const uint8_t *)(uintptr_t)ex->core->region.text + ex->core->plan->head;
+
 	if (phase_over != XMC_PHASES)
 		v->phase = phase_over;
 	slice->outcomes[v->phase][v->outcome]++;
-	if (!is_wrong(v->outcome))
-		return;
-	count_signature(ex->out, v);
-	record_event(ex, v, provocation);
-	if (v->outcome == XMC_STALE)
-		record_age(ex, v);
+	if (is_wrong(v->outcome))
+		account_event(ex, v, provocation, head);
 }
 
 /*

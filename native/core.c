@@ -1,5 +1,6 @@
 /* core.c - the one run that a process can have at a time: take it, fill it, give it back. */
 #include "core.h"
+#include "publish.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,7 +26,7 @@ static int core_renew(void)
 }
 
 /* Memory for the threads; touched here, so that no thread takes a page fault in its loop for the first time. */
-int core_prepare(const struct xmc_plan *plan, struct xmc_result *result)
+int core_prepare(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result)
 {
 	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE;
 	void *executors, *alt;
@@ -34,6 +35,7 @@ int core_prepare(const struct xmc_plan *plan, struct xmc_result *result)
 	if (rc)
 		return rc;
 	the_core.plan = plan;
+	the_core.publish = publish;
 	the_core.result = result;
 	the_core.counts = via_process(plan->via) ? &the_core.remote : &result->writer;
 	the_core.pid = getpid();
@@ -58,7 +60,9 @@ int core_prepare(const struct xmc_plan *plan, struct xmc_result *result)
 		ex->out = &result->executors[i];
 		rc = executor_prepare(ex);
 	}
-	return rc ? rc : program_compile(&the_core);
+	if (!rc)
+		rc = publish ? publish_prepare(&the_core) : program_compile(&the_core);
+	return rc;
 }
 
 void core_release(void)
@@ -67,6 +71,8 @@ void core_release(void)
 		munmap(the_core.executors, the_core.plan->n_executors * sizeof(struct executor));
 	if (the_core.alt_stacks)
 		munmap(the_core.alt_stacks, the_core.plan->n_executors * XMC_ALT_BYTES);
+	if (the_core.publish)
+		publish_release(&the_core);
 	region_unmap(&the_core.region);
 	the_core.executors = NULL;
 	the_core.alt_stacks = NULL;

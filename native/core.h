@@ -91,12 +91,14 @@ struct executor {
 	pthread_t thread;
 	uint32_t index;
 	uint32_t phase_resumed;		/* 1: the next execution is the first after a recovered signal */
+	uint64_t last;			/* publish: the generation whose code it executed last */
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
 	_Atomic int32_t tid;
 	_Alignas(128) _Atomic uint64_t kicks;		/* signals of the writer handled */
 	_Atomic uint64_t parked;			/* the value of `park` that it stays, or last stayed, in the handler for */
+	_Alignas(128) _Atomic uint64_t adopted;		/* publish: it executes no generation older than this again */
 };
 
 /*
@@ -105,6 +107,7 @@ struct executor {
  */
 struct core {
 	_Alignas(XMC_PAGE) const struct xmc_plan *plan;
+	const struct xmc_publish *publish;		/* NULL: the toggle shape */
 	struct xmc_result *result;
 	struct xmc_writer_result *counts;	/* what the writer counts in: the result's, or `remote` */
 	struct xmc_writer_result remote;	/* a writer of another process counts here; copied into the result */
@@ -127,6 +130,17 @@ struct core {
 	int watch_signal;		/* the watchdog's: recovers a hung executor */
 };
 
+/* What one execution showed. */
+struct verdict {
+	uint32_t outcome;
+	uint32_t phase;
+	uint64_t stale_by;		/* generations, where outcome is STALE */
+	int32_t signal;
+	int32_t code;
+	uint64_t value;
+	int64_t pc;
+};
+
 /* What the watchdog remembers of one executor. */
 struct watch {
 	uint64_t progress;
@@ -138,13 +152,14 @@ extern struct core the_core;
 /* core.c: take the one run (0 or -EBUSY), map and fill everything that it needs (0 or -errno), undo both. */
 int core_take(void);
 void core_give(void);
-int core_prepare(const struct xmc_plan *plan, struct xmc_result *result);
+int core_prepare(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result);
 void core_release(void);
 
 /* check.c: 0 or -EINVAL. */
 int plan_check(const struct xmc_plan *plan);
 
 /* region.c */
+int memory_file(void);
 int region_map(struct region *region, const struct xmc_plan *plan);
 void region_unmap(struct region *region);
 /* Change the executors' rights (enum xmc_protect), or map the same memory over itself. 0 or -errno. */
@@ -206,6 +221,12 @@ void process_end(struct core *core, bool now);
 void *writer_main(void *core);
 void *executor_main(void *executor);
 
+/* writer.c: the pause that the pace asks for. */
+void pause_between(struct core *core, uint64_t *random);
+
+/* executor.c: put the plan's and a provocation's steps into the frame. 0, -ENOTSUP, -EINVAL. */
+int change_provocation(struct executor *ex, uint32_t provocation);
+
 /* executor.c: fill the frame once the region is mapped. */
 int executor_prepare(struct executor *ex);
 
@@ -214,6 +235,9 @@ int observe_until_stopped(struct executor *ex);
 
 /* classify.c: account for what ended a batch; called by the executor's own thread. */
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation);
+
+/* classify.c: put an event, `v`, into signatures, ring and age histograms; `head`: readable bytes that it ran. */
+void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head);
 
 /* fault.c */
 int fault_install(struct core *core);

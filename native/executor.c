@@ -1,5 +1,6 @@
 /* executor.c - the thread that executes the region: batches of a tight loop, and what ends them. */
 #include "core.h"
+#include "publish.h"
 
 #define BATCH_BARE 4096			/* executions between two looks at `stop`: some 10 us */
 #define BATCH_STEPS 256			/* the same where every execution also flushes or serializes */
@@ -59,7 +60,7 @@ static xmc_loop loop_for(const struct xmc_plan *plan, uint32_t provocation)
 	return steps ? xmc_arch_loop_value_steps : xmc_arch_loop_value;
 }
 
-static int change_provocation(struct executor *ex, uint32_t provocation)
+int change_provocation(struct executor *ex, uint32_t provocation)
 {
 	const struct xmc_plan *plan = ex->core->plan;
 	const struct xmc_provocation *p = &plan->provocations[provocation];
@@ -123,7 +124,9 @@ void *executor_main(void *arg)
 	       !atomic_load_explicit(&core->shared.stop, memory_order_relaxed))
 		xmc_arch_relax();
 	if (!out->error)
-		out->error = core->plan->observe ? observe_until_stopped(ex) : execute_until_stopped(ex);
+		out->error = core->publish	    ? publish_execute(ex) :
+			     core->plan->observe ? observe_until_stopped(ex) :
+						   execute_until_stopped(ex);
 	if (out->error)
 		atomic_store(&core->shared.stop, 1);
 	out->cpu_last = current_cpu();

@@ -95,7 +95,7 @@ int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix 
 	alone.hang_ms = 5;		/* nothing else runs here: a mix that takes longer will take for ever */
 	memset(&result, 0, sizeof(result));
 	mix_job = (struct mix_job){ n, mixes, out };
-	rc = core_prepare(&alone, &result);
+	rc = core_prepare(&alone, NULL, &result);
 	if (!rc)
 		rc = fault_install(&the_core);
 	if (!rc) {

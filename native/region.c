@@ -39,7 +39,7 @@ static int map_same(uint8_t *middle, int prot)
 	return p == MAP_FAILED ? -errno : 0;
 }
 
-static int memory_file(void)
+int memory_file(void)
 {
 	int fd = memfd_create("stress-region", MFD_CLOEXEC | MFD_EXEC);
 

@@ -1,5 +1,6 @@
 /* run.c - one run from plan to result: threads up, watch, threads down. */
 #include "core.h"
+#include "publish.h"
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -205,7 +206,7 @@ static int race(void)
 	return rc ? rc : first_error();
 }
 
-int xmc_run(const struct xmc_plan *plan, struct xmc_result *result)
+static int run(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result)
 {
 	int rc = plan_check(plan);
 
@@ -214,7 +215,7 @@ int xmc_run(const struct xmc_plan *plan, struct xmc_result *result)
 	rc = core_take();
 	if (rc)
 		return rc;
-	rc = core_prepare(plan, result);
+	rc = core_prepare(plan, publish, result);
 	if (!rc)
 		rc = fault_install(&the_core);
 	if (!rc) {
@@ -228,6 +229,16 @@ int xmc_run(const struct xmc_plan *plan, struct xmc_result *result)
 	core_release();
 	core_give();
 	return rc;
+}
+
+int xmc_run(const struct xmc_plan *plan, struct xmc_result *result)
+{
+	return run(plan, NULL, result);
+}
+
+int xmc_publish(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result)
+{
+	return publish_check(plan, publish) ? -EINVAL : run(plan, publish, result);
 }
 
 uint64_t xmc_bare_loop(const struct xmc_plan *plan, uint64_t limit_ns, uint64_t *ns)

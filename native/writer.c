@@ -1,5 +1,6 @@
 /* writer.c - the thread that patches: one compiled program a generation, in steps. */
 #include "core.h"
+#include "publish.h"
 
 /* xorshift64*: the pace must be reproducible from the seed and cost nothing. */
 static uint64_t next_random(uint64_t *state)
@@ -14,7 +15,7 @@ static uint64_t next_random(uint64_t *state)
 }
 
 /* Log-uniform: as many pauses between 8 and 16 ticks as between 1024 and 2048, so that no scale is left out. */
-static void pause_between(struct core *core, uint64_t *random)
+void pause_between(struct core *core, uint64_t *random)
 {
 	uint64_t r = next_random(random);
 	uint32_t log2 = (uint32_t)(r >> 56) % (core->plan->pace_log2 + 1);
@@ -91,11 +92,11 @@ void *writer_main(void *arg)
 	out->error = pin_self(core->plan->writer_cpu);
 	out->cpu_first = current_cpu();
 	if (!out->error)
-		out->error = via_open(core);
+		out->error = core->publish ? publish_register(core->publish) : via_open(core);
 	while (!atomic_load_explicit(&core->shared.start, memory_order_acquire) && !run_stopping(core))
 		xmc_arch_relax();
 	if (!out->error)
-		out->error = patch_until_stopped(core, out);
+		out->error = core->publish ? publish_until_stopped(core, out) : patch_until_stopped(core, out);
 	via_close(core);
 	if (out->error)
 		atomic_store(&core->shared.stop, 1);

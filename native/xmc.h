@@ -363,6 +363,69 @@ int xmc_probe(struct xmc_probe *probe);
  */
 int xmc_run(const struct xmc_plan *plan, struct xmc_result *result);
 
+/*
+ * The publish shape: code is prepared where nobody can reach it, then made reachable. The body is image 0 with the
+ * generation coded into two fields of 8 bytes; it returns the generation below and its complement above. Generation g
+ * lies in slot g mod n_slots of a ring of slots. Generation 0 is published before the threads start.
+ */
+enum xmc_reach {
+	XMC_REACH_POINTER,		/* the executor loads the generation, which is the slot's address, and calls */
+	XMC_REACH_BRANCH,		/* the executor calls a branch, which the writer retargets with one store */
+	XMC_REACH_MAPPING		/* the executor calls the next slot until it is there; done only says so */
+};
+
+enum xmc_address {
+	XMC_ADDRESS_FRESH,		/* never executable before, a page each; a ring of 2^18, serialized at its turn */
+	XMC_ADDRESS_INT3,		/* executable, full of breakpoints, and everyone has serialized since */
+	XMC_ADDRESS_REUSED		/* what was published and executed there before */
+};
+
+enum xmc_fill_via {
+	XMC_FILL_SAME,			/* through the executors' mapping */
+	XMC_FILL_ALIAS,			/* through another mapping of the same process */
+	XMC_FILL_PROCESS		/* by another process, and so another mm, which fences before it answers */
+};
+
+enum xmc_pub_op {
+	XMC_PUB_FILL,			/* part: ALL, FRONT or BACK of the line boundary */
+	XMC_PUB_MFENCE,
+	XMC_PUB_SFENCE,
+	XMC_PUB_LFENCE,
+	XMC_PUB_SERIALIZE,		/* the writer's own CPU */
+	XMC_PUB_MEMBARRIER,		/* part: the membarrier(2) command */
+	XMC_PUB_ALIAS,			/* make the writable alias of this slot's page; without it one lasts for ever */
+	XMC_PUB_DROP_ALIAS,		/* and unmap it */
+	XMC_PUB_MAP,			/* value: 1 rx, 2 rw, 3 rwx: install this generation's page at its address */
+	XMC_PUB_PROTECT,		/* value: the same */
+	XMC_PUB_UNMAP,			/* make the slot's page inaccessible */
+	XMC_PUB_MEET,			/* wait until everybody has acquired what was published last */
+	XMC_PUB_DRAIN,			/* wait until nobody executes what this slot held before */
+	XMC_PUB_BRANCH,			/* retarget the executors' branch: one aligned 8-byte store */
+	XMC_PUB_PUBLISH,		/* store-release of the generation */
+	XMC_PUB_DELAY,			/* value: TSC ticks */
+	XMC_PUB_AWAIT,			/* value: executor progress to wait for; only planted defects use it */
+	XMC_PUB_OPS
+};
+
+struct xmc_publish {
+	uint32_t reach;			/* enum xmc_reach */
+	uint32_t address;		/* enum xmc_address */
+	uint32_t fill_via;		/* enum xmc_fill_via */
+	uint32_t n_slots;		/* a power of two */
+	uint32_t fields[2];		/* offsets in the body of the two 8-byte fields */
+	uint32_t front;			/* bytes of the body in front of the line boundary */
+	uint32_t n_steps;
+	uint32_t guesses;		/* bit n: under provocation n the executor guesses (arch.h) */
+	uint32_t guesses_flushed;	/* the same, and flushes the published word first */
+	struct xmc_step steps[XMC_STEPS_MAX];
+};
+
+/*
+ * As xmc_run, in the publish shape: the plan's steps, store and split are not used, its CPUs, limits, executor steps
+ * and provocations are; the writer's flushes of those go to the slot that is about to be filled.
+ */
+int xmc_publish(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result);
+
 /* A content of the region's first region_len bytes that may arise while it is patched. */
 struct xmc_mix {
 	uint8_t bytes[XMC_IMAGE_BYTES_MAX];

@@ -119,6 +119,34 @@ class Lib(Protocol):
     XMC_FEATURE_PTRACE: int
     def xmc_probe(self, probe: FFI.CData, /) -> int: ...
     def xmc_run(self, plan: FFI.CData, result: FFI.CData, /) -> int: ...
+    XMC_REACH_POINTER: int
+    XMC_REACH_BRANCH: int
+    XMC_REACH_MAPPING: int
+    XMC_ADDRESS_FRESH: int
+    XMC_ADDRESS_INT3: int
+    XMC_ADDRESS_REUSED: int
+    XMC_FILL_SAME: int
+    XMC_FILL_ALIAS: int
+    XMC_FILL_PROCESS: int
+    XMC_PUB_FILL: int
+    XMC_PUB_MFENCE: int
+    XMC_PUB_SFENCE: int
+    XMC_PUB_LFENCE: int
+    XMC_PUB_SERIALIZE: int
+    XMC_PUB_MEMBARRIER: int
+    XMC_PUB_ALIAS: int
+    XMC_PUB_DROP_ALIAS: int
+    XMC_PUB_MAP: int
+    XMC_PUB_PROTECT: int
+    XMC_PUB_UNMAP: int
+    XMC_PUB_MEET: int
+    XMC_PUB_DRAIN: int
+    XMC_PUB_BRANCH: int
+    XMC_PUB_PUBLISH: int
+    XMC_PUB_DELAY: int
+    XMC_PUB_AWAIT: int
+    XMC_PUB_OPS: int
+    def xmc_publish(self, plan: FFI.CData, publish: FFI.CData, result: FFI.CData, /) -> int: ...
     def xmc_run_mixes(self, plan: FFI.CData, n: int, mixes: FFI.CData, out: FFI.CData, /) -> int: ...
     def xmc_bare_loop(self, plan: FFI.CData, limit_ns: int, ns: FFI.CData, /) -> int: ...
     def xmc_die_with_parent(self, /) -> int: ...

@@ -41,6 +41,12 @@ def _pair(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _two_or_none(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(values) not in (0, 2):
+        raise ValueError(f"{len(values)} numbers; give the offsets of two 8-byte fields")
+    return values
+
+
 _KIND = matching(r"K([1-9]|1\d|2[0-3])", "K1 to K23")
 _BYTE = within(0, IMAGE_BYTES_MAX)
 _BYTES = Field(str, 'hex, as in "b8 11 c3"', convert=_hex)
@@ -62,6 +68,7 @@ _ISA = {
     "patch": _PATCH,
     "images": _IMAGES,
     "pads": _PADS,
+    "fields": Field(list, "[offset, offset] of two 8-byte fields", (), each=_NUMBER, convert=_two_or_none),
 }
 _CASE = {
     "kind": Field(str, "a modification kind, K1 to K23", convert=_KIND),
@@ -91,6 +98,14 @@ def _check_sizes(case: Case) -> Complaints:
         yield "head", f"{case.head} lies behind the first patched byte; give 0 to {case.patch}"
     if case.entry >= length:
         yield "entry", f"{case.entry} lies outside the region; give 0 to {length - 1}"
+
+
+def _check_fields(case: Case) -> Complaints:
+    for n, at in enumerate(case.fields):
+        if not case.patch <= at <= case.patch + case.patch_len - 8:
+            yield f"fields[{n}]", f"8 bytes at {at} are not inside the patch; give an offset inside it"
+    if case.fields and case.fields[1] < case.fields[0] + 8:
+        yield "fields", "they overlap, or are not in order; give the lower one first"
 
 
 def _check_images(case: Case) -> Complaints:
@@ -199,7 +214,7 @@ def _check_mixes(case: Case) -> Complaints:
                 yield "images", f"{text}; choose bytes that mix to no system call or interrupt"
 
 
-_CHECKS = (_check_sizes, _check_images, _check_traps, _check_pads, _check_mixes)
+_CHECKS = (_check_sizes, _check_fields, _check_images, _check_traps, _check_pads, _check_mixes)
 
 
 def _make_image(path: Path, key: str, values: dict[str, Any]) -> Image:
@@ -241,6 +256,7 @@ def load_case(path: Path, isa: str = "x86_64") -> Case | None:
         patch_len=here["patch"][1],
         images=tuple(images),
         pads=tuple(Pad(**pad) for pad in here["pads"]),
+        fields=here["fields"],
     )
     for check in _CHECKS:
         for key, text in check(case):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stress.model import Cell, Regime, Step
+from stress.publish import control_of
 from stress.sites import misfit
 from stress.witness import Tears, path_of, tears_of, witnesses
 
@@ -32,8 +33,10 @@ def controls(cells: Iterable[Cell]) -> list[Cell]:
     """One positive control for each case, site and placement among `cells` where one can be: more than one byte."""
     found: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        if not misfit(cell.case, cell.site, CONTROL_STORE):
-            key = (cell.case.name, cell.site, cell.placement)
+        key = (cell.case.name, cell.site, cell.placement)
+        if cell.regime.publish:
+            found.setdefault(key, replace(cell, regime=control_of(cell.regime.publish.address)))
+        elif not misfit(cell.case, cell.site, CONTROL_STORE):
             regime = replace(CONTROL, via=cell.regime.via)
             found.setdefault(key, replace(cell, store=CONTROL_STORE, regime=regime))
     return list(found.values())

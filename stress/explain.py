@@ -59,17 +59,23 @@ def _what_ran(record: Record) -> list[str]:
     executor = [op + (" on-change" if on_change else "") for op, on_change in plan["executor"]]
     region = plan["region"]
     straddle = f"{region['split']} bytes before a boundary" if region["split"] else "inside an aligned block"
+    did = f"patched {region['patch_len']} bytes, {straddle}"
+    if publish := plan.get("publish"):
+        did = f"published code by {publish['reach']}, each time at an address that was {publish['address']}"
     return [
         f"{record['cell']}  (kind {record['kind']}, regime {record['code']})",
-        _wrap(
-            f"CPU {plan['cpus']['writer']} patched {region['patch_len']} bytes, {straddle}: "
-            f"{', '.join(writer) or 'nothing'}."
-        ),
+        _wrap(f"CPU {plan['cpus']['writer']} {did}: {', '.join(writer) or 'nothing'}."),
         _wrap(
             f"CPU {', '.join(map(str, plan['cpus']['executors']))} executed"
             f"{' after ' + ', '.join(executor) if executor else ''}, for {record['seconds']:.2f} s."
         ),
     ]
+
+
+def _published(s: Record) -> str:
+    """One way in which published code went wrong."""
+    at = f"{s['signal']} (si_code {s['code']}) at byte {s['pc']}" if s["signal"] else f"value {s['value']:#x}"
+    return f"  {si(s['count']):>5}  {s['outcome']} ({s['phase']}): {at}"
 
 
 def _executor_noise(x: Record) -> str:
@@ -110,6 +116,10 @@ def _restarts(records: Iterable[Record], record: Record) -> list[str]:
 
 
 def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
+    if (record["plan"] or {}).get("publish"):
+        most = sorted(record["signatures"], key=lambda s: -s["count"])[:MIXES_SHOWN]
+        title = ["What ran (docs/publish.md says what the values mean):"] if most else []
+        return title + [_published(s) for s in most]
     wrong = [s for s in record["signatures"] if s["outcome"] in ("torn", "fault", "hang")]
     if not wrong:
         return []

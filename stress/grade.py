@@ -115,7 +115,9 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
         CaseError: the record's kind or regime code is unknown.
     """
     counts = counts_of(record)
-    looked_for = EVENTS if _modified(record) else (*EVENTS, Outcome.TRAP)
+    # A trap that was published is the filler of an address that was called filled.
+    trap_expected = _modified(record) and record.get("shape") != "publish"
+    looked_for = EVENTS if trap_expected else (*EVENTS, Outcome.TRAP)
     promise = _promise_for(record, promises, vendor or record["vendor"])
     trials, events = total(counts), total(counts, *looked_for)
     bound = upper_bound_95(events, trials)
@@ -247,8 +249,15 @@ def _lacking(
 def _clean(record: Record, trials: int, bound: float, control: bool | None) -> list[str]:
     names = ", ".join(record["provocations"]) or record["provocation"]
     seen = "saw events" if control else "was not part of the run"
+    firsts = []
+    if record.get("shape") == "publish":
+        # Only the first execution of a publication can meet what was fetched before it.
+        n = total(counts_of(record), Outcome.NEW)
+        rate = short_rate(upper_bound_95(0, n))
+        firsts = [f"0 of {n} first executions of a publication: less than {rate} each"]
     return [
         f"0 of {trials} executions: less than {short_rate(bound)} each, one-sided 95 %",
+        *firsts,
         f"clean under: {names}",
         f"its positive control {seen}",
     ]

@@ -10,7 +10,7 @@ from stress.errors import HostError
 from stress.host import read_host
 from stress.matrix import Request, build, choose_cases, choose_regimes
 from stress.mixes import Signature, decode_text, is_split, look_alikes, mixes_of, signature_text
-from stress.model import Case, ExecStep, Image, Regime, Step
+from stress.model import Case, ExecStep, Image, Publishing, Regime, Step
 from stress.plan import alone
 from stress.regimes import load_provocations
 from stress.runner import execute_mixes
@@ -210,6 +210,14 @@ def _numbered(texts: Sequence[str]) -> list[str]:
     return [f"    {i}. {text}" for i, text in enumerate(texts, 1)] or ["    nothing"]
 
 
+def _publishing(publish: Publishing) -> list[str]:
+    return [
+        f"published at an address that is {publish.address}, reached by {publish.reach}; counts as {publish.kind}",
+        f"what serializes by accident today: {publish.today}",
+        f"what FRED changes: {publish.fred}",
+    ]
+
+
 def show_regime(name: str, files: Sequence[str]) -> str:
     """Everything about one regime: its steps, what it claims, what it needs."""
     regime: Regime = choose_regimes((name,), files)[0]
@@ -226,6 +234,8 @@ def show_regime(name: str, files: Sequence[str]) -> str:
         f"claims: {claim}",
         f"needs: {', '.join(regime.needs) or 'nothing special'}",
     ]
+    if regime.publish:
+        lines += _publishing(regime.publish)
     if regime.ablation_of:
         lines.append(f"breaks on purpose: {regime.ablation_of}")
     return "\n".join(lines)

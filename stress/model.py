@@ -79,7 +79,8 @@ class Case:
     """What is patched. Offsets count from the region's first byte, lengths are bytes.
 
     `entry`: where the executor calls. `head`: first byte of the patched instruction, where a trap would go.
-    `patch`, `patch_len`: the bytes that the writer stores.
+    `patch`, `patch_len`: the bytes that the writer stores. `fields`: of a case to be published, the offsets of the
+    two 8-byte fields that say which publication it is; () where the images alternate in place.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Case:
     patch_len: int
     images: tuple[Image, ...]
     pads: tuple[Pad, ...] = ()
+    fields: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -107,10 +109,13 @@ class Site:
     boundary: int
     front: int = 0
     inside: int = 8
+    address: str = ""
 
     @property
     def name(self) -> str:
-        """`in8` or `in16` and so on, or as in `x64+2`."""
+        """`in8` or `in16` and so on, or as in `x64+2`; of code that is published, what stood at the address before."""
+        if self.address:
+            return self.address
         return f"x{self.boundary}+{self.front}" if self.boundary else f"in{self.inside}"
 
 
@@ -166,6 +171,23 @@ KERNEL_VIAS = frozenset({"procmem", "vmwritev", "ptrace"})
 
 
 @dataclass(frozen=True, slots=True)
+class Publishing:
+    """What a regime of the publish shape adds (docs/publish.md).
+
+    `kind`: K1..K23, what each publication counts as. `address`: what stood there: `fresh`, `int3`, `reused`.
+    `reach`: how executors get there: `pointer`, `branch`, `mapping`. `slots`: addresses that take turns, 0: as many
+    as the address state wants. `today`: what serializes executors by accident; `fred`: what of that FRED changes.
+    """
+
+    kind: str
+    address: str
+    reach: str = "pointer"
+    slots: int = 0
+    today: str = ""
+    fred: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Regime:
     """A synchronization discipline: writer steps, executor steps, and what they claim.
 
@@ -188,6 +210,12 @@ class Regime:
     min_patch: int = 1
     ablation_of: str = ""
     role: str = "cell"
+    publish: Publishing | None = None
+
+    @property
+    def shape(self) -> str:
+        """`toggle`: the region is executed while its images alternate; `publish`: it is made reachable."""
+        return "publish" if self.publish else "toggle"
 
     @property
     def traps(self) -> bool:
@@ -211,6 +239,8 @@ class Provocation:
 
     `signal_us`: mean microseconds between signals that reach every executor at random (0: none). `turns`: whether it
     takes its turn in `auto`.
+    Of the publish shape alone: `guess`, the executor mispredicts into what comes next while it loads the pointer;
+    `flush_pointer`, its line is flushed first.
     """
 
     name: str
@@ -219,6 +249,8 @@ class Provocation:
     executor: tuple[ExecStep, ...] = ()
     signal_us: int = 0
     turns: bool = True
+    guess: bool = False
+    flush_pointer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ _FEATURES = (
     "procmem vmwritev ptrace"
 ).split()
 
+_PROTECTIONS = ("rx", "rw", "rwx")
+"""In the order of XMC_PUB_MAP's values, from 1."""
+
 # membarrier(2) commands by the name that a regime file uses; the numbers are the kernel's ABI.
 _MEMBARRIER = {"global": 1, "global-expedited": 2, "private": 8, "sync-core": 32, "rseq": 128}
 
@@ -119,6 +122,40 @@ def _native_plan(plan: dict[str, Any]) -> Any:
     return p
 
 
+def _bits(plan: dict[str, Any], names: list[str]) -> int:
+    """A mask of the places of `names` among the plan's provocations."""
+    return sum(1 << i for i, p in enumerate(plan["provocations"]) if p["name"] in names)
+
+
+def _native_publish(plan: dict[str, Any]) -> Any:
+    """What `xmc_publish` wants beside the plan."""
+    publish = plan["publish"]
+    q: Any = ffi.new("struct xmc_publish *")
+    q.reach, q.address = _constant("REACH", publish["reach"]), _constant("ADDRESS", publish["address"])
+    q.fill_via, q.n_slots, q.front = _constant("FILL", publish["via"]), publish["slots"], publish["front"]
+    q.fields = publish["fields"]
+    q.guesses, q.guesses_flushed = (_bits(plan, publish[key]) for key in ("guesses", "guesses_flushed"))
+    q.n_steps = len(plan["writer"])
+    for slot, (op, part, value) in zip(q.steps, plan["writer"], strict=False):
+        slot.op, slot.value = _constant("PUB", op), value or 0
+        if op in ("map", "protect"):
+            slot.value = _PROTECTIONS.index(part) + 1
+        elif op == "membarrier":
+            slot.part = _MEMBARRIER[part]
+        elif part:
+            slot.part = _constant("PART", part)
+    return q
+
+
+def _start(plan: dict[str, Any], result: Any) -> int:
+    """Run `plan` in its shape; 0 or -errno."""
+    if not plan.get("publish"):
+        return int(lib.xmc_run(_native_plan(plan), result))
+    # The steps are of the other shape, and the region holds only the branch that executors may go by.
+    p = _native_plan(plan | {"writer": [], "store": "whole", "via": "alias"})
+    return int(lib.xmc_publish(p, _native_publish(plan), result))
+
+
 def run(plan: dict[str, Any], box: Any) -> None:
     """Run `plan` (as `plan.as_dict` makes it), counting in `box`.
 
@@ -129,9 +166,8 @@ def run(plan: dict[str, Any], box: Any) -> None:
         UnsupportedError: this machine lacks a step or mapping that the plan needs.
         NativeError: anything else, with the errno.
     """
-    p = _native_plan(plan)
     result: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box, require_writable=True))
-    code = -int(lib.xmc_run(p, result))
+    code = -_start(plan, result)
     if code == 0:
         return
     failed = int(result.writer.failed_step)

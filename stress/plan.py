@@ -19,9 +19,11 @@ from stress.model import (
     Plan,
     Provocation,
     Regime,
+    Site,
     Skip,
     Step,
 )
+from stress.publish import front_of, publishing
 from stress.sites import STORES, kind_at, misfit, place, sites_of
 
 T = TypeVar("T")
@@ -70,7 +72,7 @@ def check_stores(chunks: Iterable[str]) -> list[str]:
 def _reason(cell: Cell, features: frozenset[str]) -> str:
     """Why this host or the shape of the case rules `cell` out, or ""."""
     case, regime = cell.case, cell.regime
-    reason = misfit(case, cell.site, cell.store)
+    reason = "" if regime.publish else misfit(case, cell.site, cell.store)
     if reason:
         return reason
     if regime.via in KERNEL_VIAS and cell.store not in COPIED_STORES:
@@ -81,9 +83,21 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
         return "the regime's trap guards one instruction, and a thread may stand between those of the case"
     if regime.traps and any(image.traps for image in case.images):
         return "the case itself traps at its head, so the regime's own traps could not be told apart"
-    needs = (*STORES[cell.store].needs, *regime.needs)
+    needs = regime.needs if regime.publish else (*STORES[cell.store].needs, *regime.needs)
     missing = [need for need in needs if need not in features]
     return f"this machine lacks {', '.join(missing)}" if missing else ""
+
+
+def _fitting(turn: tuple[Provocation, ...], regime: Regime) -> tuple[Provocation, ...]:
+    """Those of `turn` that make sense under `regime`: only a publication can be guessed."""
+    return tuple(p for p in turn if regime.publish or not p.guess)
+
+
+def _sites(case: Case, regime: Regime, words: Iterable[str]) -> list[Site]:
+    """The sites that `words` mean; of published code, the one whose address is as the regime wants it."""
+    if regime.publish:
+        return [Site(64, front_of(case), address=regime.publish.address)]
+    return list(dict.fromkeys(site for word in words for site in sites_of(case, word)))
 
 
 def cells(
@@ -106,11 +120,15 @@ def cells(
     skips: list[Skip] = []
     words = _words(sites)
     for case in cases:
-        for site in dict.fromkeys(site for word in words for site in sites_of(case, word)):
-            for regime in regimes:
+        for regime in regimes:
+            # Code that alternates in place is not published, nor the other way round: there is nothing to combine.
+            if bool(case.fields) != bool(regime.publish):
+                continue
+            turns = [fitting for turn in provocations if (fitting := _fitting(turn, regime))]
+            for site in _sites(case, regime, words):
                 # A writer that stores nothing does not store nothing in several ways.
-                for store in stores if regime.patches else stores[:1]:
-                    for turn in provocations:
+                for store in stores if regime.patches else ("copy",) if regime.publish else stores[:1]:
+                    for turn in turns:
                         for placement in placements:
                             cell = Cell(case, site, store, regime, turn, placement)
                             reason = _reason(cell, features)
@@ -169,8 +187,8 @@ def _region(cell: Cell) -> dict[str, Any]:
         "trap_pc": case.head + 1,
         "patch": case.patch,
         "patch_len": case.patch_len,
-        "split": cell.site.front,
-        "place": place(case, cell.site),
+        "split": 0 if case.fields else cell.site.front,
+        "place": place(case, Site(0)) + case.patch if case.fields else place(case, cell.site),
     }
 
 
@@ -186,6 +204,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "traps": cell.regime.traps,
         "faults": cell.regime.faults,
         "observe": cell.regime.role == "witness",
+        "publish": publishing(cell),
         "writer": _steps(cell.regime.writer),
         "executor": _exec_steps(cell.regime.executor),
         "provocations": [
@@ -220,6 +239,8 @@ def plan_id(resolved: Mapping[str, Any]) -> str:
 
 def _kind(cell: Cell) -> str:
     """The kind that the modification is; where the kernel copies nobody promises that it is not several stores."""
+    if cell.regime.publish:
+        return cell.regime.publish.kind
     copied = cell.regime.via in KERNEL_VIAS and cell.case.patch_len > 1
     return "K15" if copied else kind_at(cell.case, cell.site, cell.store, cell.regime.via != "same")
 
@@ -234,6 +255,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "site": cell.site.name,
         "store": cell.store,
         "role": regime.role,
+        "shape": regime.shape,
         "regime": regime.name,
         "code": regime.code,
         "completes": regime.completes,

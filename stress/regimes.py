@@ -10,6 +10,7 @@ from typing import Any
 
 from stress.checks import CHECKS, Complaints
 from stress.model import Provocation, Regime
+from stress.publish import PUBLISH_STEPS, PUBLISHING, VIAS, check_publishing, make_regime
 from stress.steps import LINE_STEPS, MEMBARRIERS, PROVOKING, parse_exec_step, parse_step
 from stress.tables import LINE, NAME, Field, matching, one_of, read_table, read_toml, refuse, within
 
@@ -53,6 +54,16 @@ _REGIME = {
     "min_patch": Field(int, "a number of bytes", 1, convert=within(1, 64)),
     "ablation_of": Field(str, "the name of the complete protocol", ""),
 }
+_PUBLISH_REGIME = {
+    **_REGIME,
+    "writer": Field(
+        list,
+        "the writer's steps for one publication",
+        each=Field(str, "a step, as in `fill all`", convert=lambda text: parse_step(text, PUBLISH_STEPS)),
+    ),
+    "via": Field(str, " or ".join(VIAS), "alias", convert=one_of(VIAS, "way to the bytes")),
+    "publish": Field(dict, "a table", fields=PUBLISHING),
+}
 # Of a template only the numbers are read as they stand: the rest is, once N is a number.
 _TEMPLATE = {
     **{key: Field(field.type, field.give, field.default) for key, field in _REGIME.items()},
@@ -64,6 +75,8 @@ _PROVOCATION = {
     "executor": Field(list, "the executor's flushes before each execution", (), each=_EXECUTOR),
     "signal_us": Field(int, "mean microseconds between signals", 0, convert=within(0, 10**6)),
     "turns": Field(bool, "whether `auto` includes it", True),
+    "guess": Field(bool, "true if executors guess what is published next", False),
+    "flush_pointer": Field(bool, "true if they flush the pointer's line as well", False),
 }
 
 
@@ -79,8 +92,10 @@ def _read_one(path: Path, key: str, name: str, table: Any, fields: Mapping[str, 
         NAME(name)
     except ValueError as error:
         raise refuse(path, key, f"the name {error}") from None
+    published = fields is _REGIME and isinstance(table, dict) and "publish" in table
+    chosen = _PUBLISH_REGIME if published else fields
     values: dict[str, Any] = read_table(
-        path, key, {name: table}, {name: Field(dict, "a table", fields=fields)}
+        path, key, {name: table}, {name: Field(dict, "a table", fields=chosen)}
     )
     return values[name]  # type: ignore[no-any-return]
 
@@ -88,6 +103,10 @@ def _read_one(path: Path, key: str, name: str, table: Any, fields: Mapping[str, 
 def _needs(values: dict[str, Any]) -> tuple[str, ...]:
     """Return the features that a regime needs: those its steps and `via` imply, then those it names."""
     implied = list(_NEEDED_BY_VIA[values["via"]])
+    if values.get("publish"):
+        # Its memory is always mapped twice; addresses become new again with a membarrier.
+        renewed = values["publish"]["address"] != "reused"
+        implied = ["alias", "membarrier-sync-core"] if renewed else ["alias"]
     implied += [_NEEDED_BY_STEP[step.text] for step in values["writer"] if step.text in _NEEDED_BY_STEP]
     implied += [_NEEDED_BY_EXECUTOR[step.op] for step in values["executor"] if step.op in _NEEDED_BY_EXECUTOR]
     return tuple(dict.fromkeys((*implied, *values["needs"])))
@@ -141,7 +160,7 @@ def load_regimes(*files: Path, asked: Iterable[str] = ()) -> dict[str, Regime]:
     asked = tuple(asked)
     regimes: dict[str, Regime] = {}
     origins: dict[str, Path] = {}
-    for path in (_package_file("regimes.toml"), *files):
+    for path in (_package_file("regimes.toml"), _package_file("publish.toml"), *files):
         for name, values in _tables(path, asked):
             if name in regimes:
                 text = f"already defined in {origins[name]}; choose another name"
@@ -152,8 +171,8 @@ def load_regimes(*files: Path, asked: Iterable[str] = ()) -> dict[str, Regime]:
 
 
 def _regime(path: Path, name: str, values: dict[str, Any]) -> Regime:
-    regime = Regime(name=name, **{**values, "needs": _needs(values)})
-    for check in CHECKS:
+    regime = make_regime(name, {**values, "needs": _needs(values)})
+    for check in (check_publishing,) if regime.publish else CHECKS:
         for key, text in check(regime):
             raise refuse(path, f"regimes.{name}.{key}", text)
     return regime

@@ -7,10 +7,24 @@ before it stores. Its steps are the ordinary ones, so what is tested is the dete
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from stress.model import Case, Cell, Image, Limits, Pad, Placement, Plan, Provocation, Regime, Site, Step
+from stress.model import (
+    Case,
+    Cell,
+    Image,
+    Limits,
+    Pad,
+    Placement,
+    Plan,
+    Provocation,
+    Publishing,
+    Regime,
+    Site,
+    Step,
+)
+from stress.publish import front_of
 from stress.runner import Running
 
 AWAIT = 2
@@ -24,13 +38,15 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """One planted defect: what is run, and whether a record names it rightly."""
+    """One planted defect: what is run, so many patches long, and whether a record names it rightly."""
 
     name: str
     summary: str
     case: Case
     writer: tuple[Step, ...]
     caught: Callable[[Record], bool]
+    publish: Publishing | None = None
+    patches: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,19 @@ _HANG = _case(
 )
 
 
+# Published code: two 64-bit fields that say which publication it is (docs/publish.md).
+_BODY = replace(
+    _case(
+        "planted-body",
+        _image("48 b8 63 f3 6e 3c 22 97 18 ae 48 ba 62 f3 6e 3c dc 68 e7 51 48 31 d0 c3", "publication 1", 1),
+        _image("48 b8 11 6d a6 da e0 37 55 1c 48 ba 13 6d a6 da 1d c8 aa e3 48 31 d0 c3", "publication 2", 2),
+        2,
+        18,
+    ),
+    fields=(2, 12),
+)
+
+
 def _torn(*more: Step) -> tuple[Step, ...]:
     """Front half, wait, back half, wait."""
     wait = Step("await", "", AWAIT)
@@ -143,6 +172,31 @@ def _is_broken(record: Record) -> bool:
     return bool(record["status"] == "crashed" and named)
 
 
+def _is_half_published(record: Record) -> bool:
+    # The breakpoint behind the 20 bytes that the filled head and its second field make.
+    return _only(record, "torn") and _signed(record, outcome="torn", phase="post", signal="SIGTRAP", pc=21)
+
+
+def _is_filler(record: Record) -> bool:
+    return _only(record) and _signed(record, outcome="trap", phase="post", signal="SIGTRAP", pc=1)
+
+
+def _is_unmapped(record: Record) -> bool:
+    return _only(record, "fault") and _signed(record, outcome="fault", phase="post", signal="SIGSEGV", pc=0)
+
+
+def _is_other_frame(record: Record) -> bool:
+    return _only(record, "stale") and _signed(record, outcome="stale", phase="post", signal="", value=1)
+
+
+def _early(step: Step, *before: Step) -> tuple[Step, ...]:
+    """Published before the last step."""
+    return (*before, Step("publish"), Step("await", "", AWAIT), step)
+
+
+_FILL, _FRONT, _BACK = (Step("fill", part) for part in ("all", "front", "back"))
+_MAP = Step("map", "rx")
+
 PLANTS = (
     Plant("torn-value", "half an immediate", _VALUE, _torn(), _is_torn),
     Plant("torn-branch", "half a displacement: a wild jump", _BRANCH, _torn(), _is_wild),
@@ -155,6 +209,27 @@ PLANTS = (
         _is_stale,
     ),
     Plant("branch-to-self", "two halves that make a jump to itself", _HANG, _torn(), _is_hang),
+    Plant(
+        "half-published",
+        "half a body, and filler behind it",
+        _BODY,
+        _early(_BACK, _FRONT),
+        _is_half_published,
+        Publishing("K15", "int3"),
+    ),
+    Plant("filler", "published unfilled", _BODY, _early(_FILL), _is_filler, Publishing("K15", "int3")),
+    Plant(
+        "unmapped", "published unmapped", _BODY, _early(_MAP, _FILL), _is_unmapped, Publishing("K21", "fresh")
+    ),
+    Plant(
+        "other-frame",
+        "published before the new page was mapped over the old",
+        _BODY,
+        _early(_MAP, _FILL),
+        _is_other_frame,
+        Publishing("K20", "reused", slots=1),
+        3,
+    ),
     Plant("killed-worker", "a worker that is killed by SIGKILL", _VALUE, _die(9), _is_killed),
     Plant("broken-harness", "a worker whose writer faults outside any region", _VALUE, _die(11), _is_broken),
 )
@@ -167,9 +242,14 @@ def selftest(placement: Placement, provocation: Provocation, seed: int = 1) -> I
 
 
 def _run(plant: Plant, placement: Placement, provocation: Provocation, seed: int) -> Finding:
-    regime = Regime(f"planted-{plant.name}", "R0", plant.summary, "none", plant.writer)
-    cell = Cell(plant.case, Site(64, plant.case.patch_len // 2), "whole", regime, (provocation,), placement)
-    running = Running(Plan(cell, Limits(SECONDS, patches=1), seed, 0, 0))
+    via = "alias" if plant.publish else "same"
+    name = f"planted-{plant.name}"
+    regime = Regime(name, "R0", plant.summary, "none", plant.writer, via=via, publish=plant.publish)
+    site = Site(64, plant.case.patch_len // 2)
+    if plant.publish:
+        site = Site(64, front_of(plant.case), address=plant.publish.address)
+    cell = Cell(plant.case, site, "whole", regime, (provocation,), placement)
+    running = Running(Plan(cell, Limits(SECONDS, patches=plant.patches), seed, 0, 0))
     try:
         record, _ = running.finish()
     finally:

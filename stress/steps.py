@@ -14,7 +14,10 @@ MEMBARRIERS = ("sync-core", "private", "global", "global-expedited", "rseq")
 RIGHTS = ("rw", "rx", "rwx")
 """Of the executors' pages, as `protect` gives them."""
 
-_WRITER_STEPS: Mapping[str, tuple[tuple[str, ...] | range, ...]] = {
+Arguments = tuple[tuple[str, ...] | range, ...]
+"""What a step takes: words to choose from, or numbers."""
+
+WRITER_STEPS: Mapping[str, Arguments] = {
     "store": (PARTS, ("new", "trap")),
     "fence": (FENCES,),
     **dict.fromkeys(FENCES, ()),  # as Step.text spells it
@@ -52,15 +55,15 @@ def _fits(value: str | int, argument: tuple[str, ...] | range) -> bool:
     return isinstance(value, int) == isinstance(argument, range) and value in argument
 
 
-def parse_step(text: str) -> Step:
-    """Return the writer step that `text` spells, as in `store first trap`.
+def parse_step(text: str, steps: Mapping[str, Arguments] = WRITER_STEPS) -> Step:
+    """Return the writer step that `text` spells, as in `store first trap`; `steps`: those that there are.
 
     Raises ValueError("what is wrong; remedy").
     """
     op, *words = text.split() or [""]
-    arguments = _WRITER_STEPS.get(op)
+    arguments = steps.get(op)
     if arguments is None:
-        raise ValueError(f"{show(text)} is not a writer step; the steps are {', '.join(_WRITER_STEPS)}")
+        raise ValueError(f"{show(text)} is not a writer step; the steps are {', '.join(steps)}")
     values = [int(word) if re.fullmatch("[0-9]{1,20}", word) else word for word in words]
     if len(values) != len(arguments) or not all(map(_fits, values, arguments)):
         form = " ".join((op, *map(_spell, arguments)))

@@ -299,7 +299,7 @@ BROKEN = {
     "newline in a key": (
         "head = 0",
         '"he\\nad" = 0',
-        "x86_64.he ad: unknown key; the keys here are head, entry, patch, images, pads",
+        "x86_64.he ad: unknown key; the keys here are head, entry, patch, images, pads, fields",
     ),
 }
 

@@ -197,6 +197,7 @@ def test_a_record_describes_its_cell() -> None:
         "completes": True,
         "ablation_of": "full",
         "role": "cell",
+        "shape": "toggle",
         "provocation": "none",
         "placement": "l3",
         "cpus": [0, 1],

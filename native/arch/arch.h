@@ -13,6 +13,7 @@
  *   xmc_arch_{m,s,l}fence, xmc_arch_serialize, xmc_arch_flush (of XMC_ARCH_LINE bytes), xmc_arch_sync_range
  *   xmc_arch_trap        the bytes of the breakpoint
  *   xmc_arch_ticks, xmc_arch_relax
+ *   xmc_arch_jump        the 8 bytes that make a branch to a target, for one aligned store
  *
  * The loops, in pseudo-code (F is the frame, which is also the stack pointer's place: see struct xmc_frame):
  *
@@ -23,6 +24,12 @@
  *                  if (F.done != F.begun || F.begun != F.seen || v != F.expect) break; } while (--F.left)
  *   *_steps:  the same with F.before called first; window_steps also calls F.on_change after F.done moved away from
  *             F.looked, and F.always every time, both between the load of F.done and the call.
+ *
+ *   publish:  do { g = F.done = load-acquire(F.published); *F.adopted = g
+ *                  v = call(slot of g); if (v != code of g) break; } while (--F.left)
+ *   guess:    the same, entered speculatively at the slot of a guess, F.done or (1 in 4) F.done + 1, while the load
+ *             of F.published is under way; guess_flush flushes that line first, so that the load takes long.
+ *   The code of generation g is g in the lower 32 bits and its complement in the upper.
  *
  * F.left is what was left when the loop ended; the execution that ended it early is not subtracted.
  */
@@ -70,6 +77,14 @@ struct xmc_frame {
 	uint64_t bait;			/* code that returns, and whose return is predicted into the region */
 	uint64_t self;			/* the frame's own address */
 	uint64_t ran;			/* executions that were no news: with `left`, what the loop began with */
+	/* The publish loops' own. Slot of generation g: base + (g & mask) * stride. */
+	uint64_t base;
+	uint64_t mask;
+	uint64_t stride;
+	uint64_t adopted;		/* address of the executor's `adopted` */
+	uint64_t firsts;		/* executions that were the first of their generation */
+	uint64_t first;			/* 1: the last execution was */
+	uint64_t random;
 	/* Below: not touched by assembly. */
 	uint64_t fault_pc;
 	uint64_t fault_address;
@@ -96,6 +111,10 @@ void xmc_arch_loop_value(struct xmc_frame *frame);
 void xmc_arch_loop_value_steps(struct xmc_frame *frame);
 void xmc_arch_loop_window(struct xmc_frame *frame);
 void xmc_arch_loop_window_steps(struct xmc_frame *frame);
+void xmc_arch_loop_publish(struct xmc_frame *frame);
+void xmc_arch_loop_publish_steps(struct xmc_frame *frame);
+void xmc_arch_loop_guess(struct xmc_frame *frame);
+void xmc_arch_loop_guess_flush(struct xmc_frame *frame);
 
 /* Set the ISA's part of *probe: vendor, isa, line_bytes, exec_ops, step_ops and the CPU's own features. */
 void xmc_arch_probe(struct xmc_probe *probe);

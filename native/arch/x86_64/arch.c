@@ -30,6 +30,13 @@ _Static_assert(offsetof(struct xmc_frame, bait) == 392, "loops.S: F_BAIT");
 _Static_assert(offsetof(struct xmc_frame, self) == 400, "loops.S: F_SELF");
 _Static_assert(offsetof(struct xmc_frame, ran) == 408, "loops.S: F_RAN");
 _Static_assert(XMC_ARENA_PAGES == 2048, "loops.S: ARENA_PAGES");
+_Static_assert(offsetof(struct xmc_frame, base) == 416, "loops.S: F_BASE");
+_Static_assert(offsetof(struct xmc_frame, mask) == 424, "loops.S: F_MASK");
+_Static_assert(offsetof(struct xmc_frame, stride) == 432, "loops.S: F_STRIDE");
+_Static_assert(offsetof(struct xmc_frame, adopted) == 440, "loops.S: F_ADOPTED");
+_Static_assert(offsetof(struct xmc_frame, firsts) == 448, "loops.S: F_FIRSTS");
+_Static_assert(offsetof(struct xmc_frame, first) == 456, "loops.S: F_FIRST");
+_Static_assert(offsetof(struct xmc_frame, random) == 464, "loops.S: F_RANDOM");
 
 const uint8_t xmc_arch_trap[4] = { 0xcc };
 const uint32_t xmc_arch_trap_len = 1;

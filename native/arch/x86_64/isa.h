@@ -136,6 +136,14 @@ static inline uint64_t xmc_arch_ticks(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
+/* `jmp rel32` at `at` to `target`, and three breakpoints: what one aligned 8-byte store puts there. */
+static inline uint64_t xmc_arch_jump(uint64_t at, uint64_t target)
+{
+	uint32_t rel = (uint32_t)(target - at - 5);
+
+	return 0xe9ull | (uint64_t)rel << 8 | 0xccccccull << 40;
+}
+
 static inline void xmc_arch_relax(void)
 {
 	__asm__ volatile("pause");

@@ -1,82 +1,9 @@
 /*
  * loops.S - the executor's loops and steps for x86-64. See arch.h for what each loop is.
- *
- * Offsets into struct xmc_frame, asserted in arch.c. While a loop runs, rsp is the frame.
  */
-	.set	F_ENTRY, 64
-	.set	F_PUBLISHED, 72
-	.set	F_ANNOUNCED, 80
-	.set	F_EXPECT, 88
-	.set	F_SEEN, 96
-	.set	F_DONE, 104
-	.set	F_BEGUN, 112
-	.set	F_VALUE, 120
-	.set	F_LEFT, 128
-	.set	F_POISON, 136
-	.set	F_HEAD, 144
-	.set	F_TAIL, 152
-	.set	F_LOOKED, 160
-	.set	F_OUTER, 168
-	.set	F_CLOBBERED, 176
-	.set	F_ACTIVE, 184
-	.set	F_BEFORE, 192
-	.set	F_ON_CHANGE, 256
-	.set	F_ALWAYS, 320
-	.set	F_ARENA, 384
-	.set	F_BAIT, 392
-	.set	F_SELF, 400
-	.set	F_RAN, 408
-	.set	ARENA_PAGES, 2048
-	.set	ARENA_RETURN, 4032
-	.set	COLD_PAGES, 256
+#include "frame.inc"
 
 	.text
-
-/*
- * Enter a loop: save what the caller owns, move the stack into the frame, poison the registers.
- *
- * Four registers hold something else than poison, and nothing that could be stored through: rbx counts down what is
- * left, r15 up what ran (two counts, because a torn execution may change one), rbp is the value that is no news, r14
- * the complement of the frame's address, which is not accessible either.
- */
-	.macro	enter
-	push	%rbx
-	push	%rbp
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	mov	%rsp, F_OUTER(%rdi)
-	mov	%rdi, %rsp
-	mov	F_LEFT(%rsp), %rbx
-	mov	F_EXPECT(%rsp), %rbp
-	mov	F_POISON(%rsp), %rcx
-	mov	%rcx, %rdx
-	mov	%rcx, %rsi
-	mov	%rcx, %rdi
-	mov	%rcx, %r8
-	mov	%rcx, %r9
-	mov	%rcx, %r10
-	mov	%rcx, %r11
-	mov	%rcx, %r12
-	mov	%rcx, %r13
-	mov	%rsp, %r14
-	not	%r14
-	xor	%r15d, %r15d
-	movq	$1, F_ACTIVE(%rsp)
-	.endm
-
-/* Call every routine of the list at frame offset \list, which lies in r12 while it is walked; r12 is poisoned after. */
-	.macro	walk list
-	lea	\list(%rsp), %r12
-8:	mov	(%r12), %rax
-	test	%rax, %rax
-	jz	9f
-	call	*%rax
-	add	$8, %r12
-	jmp	8b
-9:	mov	F_POISON(%rsp), %r12
-	.endm
 
 /* The zero in rax tells a region that set no value from one that did. rdx takes begun, a number, never an address. */
 	.macro	window_tail again
