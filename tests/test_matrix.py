@@ -18,7 +18,10 @@ from stress.errors import HostError, UsageError
 from stress.host import Host, read_host
 from stress.matrix import (
     LONGEST_SECONDS,
+    OVERHEAD_SECONDS,
     SHORTEST_SECONDS,
+    USUAL_BUDGET_SECONDS,
+    USUAL_SECONDS,
     Matrix,
     Request,
     build,
@@ -133,18 +136,19 @@ def raced(matrix: Matrix) -> list[Plan]:
     return [plan for plan in matrix.plans if plan.cell.regime.role == "cell"]
 
 
-def test_the_default_request_runs_every_case_under_every_regime_within_its_budget(small: Host) -> None:
+def test_the_default_request_runs_every_case_under_every_regime_for_as_long_as_it_takes(small: Host) -> None:
     matrix = build(Request(), small)
     run = {plan.cell.regime.name for plan in raced(matrix)}
     assert run == {name for name, regime in load_regimes().items() if set(regime.needs) <= small.features}
     assert {skip.reason for skip in matrix.skips} >= {"this machine lacks serialize"}
     assert {plan.cell.case.name for plan in matrix.plans} == set(load_cases())
     assert {plan.cell.store for plan in raced(matrix)} == {"whole"}
-    assert matrix.expected_seconds == pytest.approx(120)
+    needed = matrix.depth * (USUAL_SECONDS + OVERHEAD_SECONDS)
+    assert matrix.expected_seconds == pytest.approx(max(USUAL_BUDGET_SECONDS, needed))
 
 
 @pytest.mark.parametrize("repeat", [1, 3])
-@pytest.mark.parametrize("budget", [60.0, 600.0])
+@pytest.mark.parametrize("budget", [300.0, 3000.0])
 def test_the_budget_is_shared_out_to_all_cells(small: Host, budget: float, repeat: int) -> None:
     few = Request(sites=("x64",), cases=("mov-imm32,mov-imm64",), regimes=("none,idle,flag",), repeat=repeat)
     matrix = build(replace(few, budget_seconds=budget), small)

@@ -16,11 +16,11 @@ from stress.cases import load_cases
 from stress.errors import UsageError
 from stress.model import Cell, ExecStep, Limits, Placement, Plan, Provocation, Site, Step
 from stress.plan import as_dict, cells, check_stores, describe, plan_id, plans, select
-from stress.regimes import load_provocations, load_regimes
+from stress.regimes import FEATURES, load_provocations, load_regimes
 from stress.sites import STORES
 from tests.support import MOV, QUIET, image, make_case, regime
 
-ALL = frozenset({"rwx", "alias", "membarrier-sync-core", "serialize", "mfence-serializes"})
+ALL = frozenset(FEATURES)
 PLACE = Placement("l3", 0, (1,))
 FRUIT = {name: name.upper() for name in ("apple", "apricot", "flag+cpuid", "pear", "[x]")}
 NONE = regime(Step("store", "all", "new"))
