@@ -66,10 +66,19 @@ static int emit_sse16(const struct store_job *job, struct range r)
 	return r.len > 16 ? -ENOTSUP : emit_form(job, XMC_STORE_SSE16, place_store(job, r, 16, 16), 16);
 }
 
+static int emit_avx32(const struct store_job *job, struct range r)
+{
+	if (r.len > 32 || !xmc_arch_has_store(XMC_STORE_AVX32))
+		return -ENOTSUP;
+	return emit_form(job, XMC_STORE_AVX32, place_store(job, r, 32, 32), 32);
+}
+
 static int emit_whole(const struct store_job *job, struct range r)
 {
 	uint32_t width = width_for(r.len);
 
+	if (r.len > 16)
+		return emit_avx32(job, r);
 	return r.len > 8 ? emit_sse16(job, r) : emit_plain(job, place_store(job, r, width, 8), width);
 }
 
@@ -94,11 +103,6 @@ static int emit_reversed(const struct store_job *job, struct range r)
 	for (uint32_t i = r.len; i > 0 && !rc; i--)
 		rc = emit_plain(job, (int64_t)r.start + i - 1, 1);
 	return rc;
-}
-
-static int emit_avx32(const struct store_job *job, struct range r)
-{
-	return r.len > 32 ? -ENOTSUP : emit_form(job, XMC_STORE_AVX32, place_store(job, r, 32, 32), 32);
 }
 
 static int emit_cmpxchg16b(const struct store_job *job, struct range r)

@@ -62,7 +62,7 @@ enum xmc_via {
 
 /* How a part lands. Bytes beyond it keep their value; a part inside an aligned block of the width is stored in there. */
 enum xmc_store {
-	XMC_STORE_WHOLE,		/* one store, the smallest of 1, 2, 4, 8, 16 bytes that covers the part */
+	XMC_STORE_WHOLE,		/* one store, the smallest of 1, 2, 4, 8, 16, 32 bytes that covers the part */
 	XMC_STORE_QWORD,		/* the whole naturally aligned 8 bytes around the part */
 	XMC_STORE_BYTES,		/* a byte at a time, ascending */
 	XMC_STORE_SPLIT,		/* two runs, at the straddle point (or the middle where nothing straddles) */

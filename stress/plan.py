@@ -24,7 +24,7 @@ from stress.model import (
     Step,
 )
 from stress.publish import front_of, publishing
-from stress.sites import STORES, kind_at, misfit, place, sites_of
+from stress.sites import STORES, kind_at, misfit, needs_of, place, sites_of
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def _reason(cell: Cell, features: frozenset[str]) -> str:
         return "the regime's trap guards one instruction, and a thread may stand between those of the case"
     if regime.traps and any(image.traps for image in case.images):
         return "the case itself traps at its head, so the regime's own traps could not be told apart"
-    needs = regime.needs if regime.publish else (*STORES[cell.store].needs, *regime.needs)
+    needs = regime.needs if regime.publish else (*needs_of(case, cell.store), *regime.needs)
     missing = [need for need in needs if need not in features]
     return f"this machine lacks {', '.join(missing)}" if missing else ""
 

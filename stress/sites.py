@@ -21,7 +21,7 @@ _BLOCK = re.compile(r"in(8|16|32|64)")
 STORES = {
     store.name: store
     for store in (
-        Store("whole", "one store of the patch's width", longest=16),
+        Store("whole", "one store of the patch's width", longest=32),
         Store("qword", "the whole aligned 8 around it", longest=8, block=8),
         Store("bytes", "a byte at a time, ascending", several=True, kind="K15"),
         Store("reversed", "a byte at a time, descending", several=True, kind="K15", keeps=("K18",)),
@@ -127,6 +127,12 @@ def place(case: Case, site: Site) -> int:
         return _BASE + site.inside - (case.head if whole else case.patch)
     point = 0 if site.boundary == 4096 else _BASE + site.boundary
     return point - site.front - case.patch
+
+
+def needs_of(case: Case, store: str) -> tuple[str, ...]:
+    """Features of the host that storing `case` by `store` needs; a whole store beyond 16 bytes is the AVX one."""
+    wide = store == "whole" and case.patch_len > 16
+    return STORES["avx32" if wide else store].needs
 
 
 def kind_at(case: Case, site: Site, store: str, aliased: bool = False) -> str:

@@ -141,7 +141,9 @@ def test_the_default_request_runs_every_case_under_every_regime_for_as_long_as_i
     run = {plan.cell.regime.name for plan in raced(matrix)}
     assert run == {name for name, regime in load_regimes().items() if set(regime.needs) <= small.features}
     assert {skip.reason for skip in matrix.skips} >= {"this machine lacks serialize"}
-    assert {plan.cell.case.name for plan in matrix.plans} == set(load_cases())
+    # The machine lacks AVX, and with it a whole store of more than 16 bytes.
+    narrow = {name for name, case in load_cases().items() if case.patch_len <= 16}
+    assert {plan.cell.case.name for plan in matrix.plans} == narrow
     assert {plan.cell.store for plan in raced(matrix)} == {"whole"}
     needed = matrix.depth * (USUAL_SECONDS + OVERHEAD_SECONDS)
     assert matrix.expected_seconds == pytest.approx(max(USUAL_BUDGET_SECONDS, needed))
