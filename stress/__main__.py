@@ -7,7 +7,11 @@ import sys
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    from stress.cli import main as command  # here, not above: workers have no use for it
+    try:
+        from stress.cli import main as command  # here, not above: workers have no use for it
+    except KeyboardInterrupt:
+        print("stress: interrupted", file=sys.stderr)
+        return 130
 
     return command()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +90,10 @@ def _request(options: dict[str, Any]) -> Any:
     seed, until = options.pop("seed"), options.pop("until")
     return Request(
         **options,
-        seconds=parse_seconds(seconds, "--seconds") if seconds else None,
-        budget_seconds=parse_seconds(budget, "--budget") if budget else 0.0,
-        executions=parse_count(executions, "--executions") if executions else 0,
-        patches=parse_count(patches, "--patches") if patches else 0,
+        seconds=parse_seconds(seconds, "--seconds") if seconds is not None else None,
+        budget_seconds=parse_seconds(budget, "--budget") if budget is not None else 0.0,
+        executions=parse_count(executions, "--executions") if executions is not None else 0,
+        patches=parse_count(patches, "--patches") if patches is not None else 0,
         until_first_event=until == "first-event",
         seed=secrets.randbits(32) if seed is None else seed,
     )
@@ -274,14 +276,29 @@ def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status; every error is one line on stderr."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a lab's `timeout` deserves the summary that Ctrl-C gets
+def _forget_stdout() -> None:
+    """Have the interpreter flush what is left of stdout, at its exit, to where it does no harm."""
+    with open(os.devnull, "w") as nowhere, suppress(OSError, ValueError):
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         cli.main(
             args=list(arguments) if arguments is not None else None, prog_name="stress", standalone_mode=False
         )
+        sys.stdout.flush()
         return CLEAN
+    except SystemExit as end:
+        sys.stdout.flush()
+        return end.code if isinstance(end.code, int) else BROKEN
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status; every error is one line on stderr."""
+    signal.signal(signal.SIGTERM, _interrupt)  # a lab's `timeout` deserves the summary that Ctrl-C gets
+    try:
+        return _run(arguments)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "stress"
         click.echo(f"{command}: {error.format_message()}; see `{command} --help`", err=True)
@@ -292,8 +309,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone: nothing is wrong, and there is no one to tell
+    except BrokenPipeError:  # the reader has gone: nothing is wrong, and there is no one to tell
+        _forget_stdout()
         return CLEAN
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else BROKEN
+    except OSError as error:
+        _forget_stdout()
+        _say(f"cannot write the output: {error.strerror or error}; give it a place with room, or use --out")
+        return BROKEN

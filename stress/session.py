@@ -91,6 +91,9 @@ class Session:
             StoreError: `path` holds no run, or the run of another machine.
         """
         folder = RunFolder.open(path)
+        missing = {"fingerprint", "request", "host"} - set(folder.run)
+        if missing:
+            raise StoreError(f"{path}/run.json: {sorted(missing)[0]}: missing; it is damaged, begin a new run")
         host = read_host()
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
@@ -175,5 +178,5 @@ def report_text(folders: Sequence[Path], style: str, vendor: str | None) -> str:
 def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:
     """The page about one cell of the run in `folder`, or of the youngest run below here."""
     path = folder or latest_run(Path(FOLDER))
-    run = read_run(path)
-    return explain(list(read_records(path)), cell, load_promises(), run["host"]["isa"], VENDORS[vendor])
+    isa = read_run(path).get("host", {}).get("isa", "")
+    return explain(list(read_records(path)), cell, load_promises(), isa, VENDORS[vendor])

@@ -112,7 +112,7 @@ RECORD = at_least(
     stale_ticks=HISTOGRAM,
 )
 COUNTED = at_least(
-    writer=exactly(**THREAD),
+    writer=at_least(**THREAD),
     executors={"type": "array", "items": EXECUTOR, "minItems": 1},
     tsc_hz={"type": "integer", "minimum": 10**8},
     hangs_signalled=COUNT,
