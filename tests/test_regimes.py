@@ -15,9 +15,8 @@ from stress.promises import load_promises
 from stress.regimes import PROVOCATION_STEPS_MAX, load_provocations, load_regimes
 from stress.steps import FENCES, MEMBARRIERS, PARTS, RIGHTS, parse_exec_step, parse_step
 
-REGIMES = {
-    name: regime for name, regime in load_regimes().items() if not regime.publish
-}  # tests/test_publish.py
+EVERY = load_regimes()
+REGIMES = {name: regime for name, regime in EVERY.items() if not regime.publish}  # tests/test_publish.py
 PROVOCATIONS = load_provocations()
 
 STEPS = {
@@ -162,7 +161,7 @@ def test_a_template_is_a_regime_for_every_number() -> None:
         assert [step.value for step in regime.writer if step.op == "delay"] == [number] * 3
         assert f" {number} ticks " in regime.summary
         assert [step for step in regime.writer if step.op != "delay"] == list(REGIMES["int3-nosync"].writer)
-    assert list(load_regimes(asked=["int3+delay-007", "int3+delay-x", "int3+delay-"])) == list(REGIMES)
+    assert list(load_regimes(asked=["int3+delay-007", "int3+delay-x", "int3+delay-"])) == list(EVERY)
     assert choose_regimes(["int3+delay-5"], ())[0].name == "int3+delay-5"
 
 
@@ -205,7 +204,7 @@ writer = ["store all new", "delay N"]
 def test_a_broken_template_is_refused_in_one_line(old: str, new: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(TEMPLATE)
-    assert load_regimes(path, asked=["wait-6"]).keys() - REGIMES.keys() == {"wait-5", "wait-6"}
+    assert load_regimes(path, asked=["wait-6"]).keys() - EVERY.keys() == {"wait-5", "wait-6"}
     assert load_regimes(path)["wait-5"].source == "section N"
     path.write_text(TEMPLATE.replace(old, new, 1))
     with pytest.raises(CaseError) as caught:
