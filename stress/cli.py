@@ -290,6 +290,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return CLEAN
     except SystemExit as end:
+        # Click met a reader that has gone: it wraps stdout in this class, of which it gives no type, and says 1.
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            raise BrokenPipeError from end
         sys.stdout.flush()
         return end.code if isinstance(end.code, int) else BROKEN
 

@@ -63,8 +63,7 @@ def _what_ran(record: Record) -> list[str]:
     if publish := plan.get("publish"):
         did = f"published code by {publish['reach']}, each time at an address that was {publish['address']}"
     return [
-        record["cell"],
-        f"  kind {record['kind']}, regime {record['code']}",
+        f"{record['cell']}  (kind {record['kind']}, regime {record['code']})",
         _wrap(f"CPU {plan['cpus']['writer']} {did}: {', '.join(writer) or 'nothing'}."),
         _wrap(
             f"CPU {', '.join(map(str, plan['cpus']['executors']))} executed"

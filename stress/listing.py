@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
-from stress.errors import HostError
+from stress.errors import HostError, UsageError
 from stress.host import read_host
 from stress.matrix import Request, build, choose_cases, choose_regimes
 from stress.mixes import Signature, decode_text, is_split, look_alikes, mixes_of, signature_text
@@ -18,6 +18,8 @@ from stress.sites import STORES, kinds_of
 from stress.topology import relation
 
 Rows = list[dict[str, Any]]
+
+Named = TypeVar("Named", Case, Regime)
 
 FEW_MIXES = 64
 """Byte mixes of a case up to which `show` prints them all unasked."""
@@ -187,12 +189,21 @@ def _mixes(case: Case, every: bool) -> list[str]:
     return ["byte mixes, each executed once with nobody patching:", *_mix_rows(case, did, images, every)]
 
 
+def _only(chosen: Sequence[Named], name: str) -> Named:
+    """The one thing that `name` names; UsageError where it names several."""
+    if len(chosen) > 1:
+        raise UsageError(
+            f"'{name}' names {len(chosen)} of them; give one name: {', '.join(c.name for c in chosen)}"
+        )
+    return chosen[0]
+
+
 def show_case(name: str, directory: str, every: bool = False) -> str:
     """Everything about one case: what it is, where it is patched, its images, pads and byte mixes.
 
     `every`: of many mixes all, not only those that change image once.
     """
-    case = choose_cases((name,), directory, read_host().isa)[0]
+    case = _only(choose_cases((name,), directory, read_host().isa), name)
     lines = [
         f"{case.name} ({case.kind}): {case.summary}",
         f"source: {case.source}",
@@ -220,7 +231,7 @@ def _publishing(publish: Publishing) -> list[str]:
 
 def show_regime(name: str, files: Sequence[str]) -> str:
     """Everything about one regime: its steps, what it claims, what it needs."""
-    regime: Regime = choose_regimes((name,), files)[0]
+    regime = _only(choose_regimes((name,), files), name)
     writer = _numbered([step.text for step in regime.writer])
     executor = _numbered([step.text for step in regime.executor])
     claim = (

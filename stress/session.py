@@ -93,7 +93,9 @@ class Session:
         folder = RunFolder.open(path)
         missing = {"fingerprint", "request", "host"} - set(folder.run)
         if missing:
-            raise StoreError(f"{path}/run.json: {sorted(missing)[0]}: missing; it is damaged, begin a new run")
+            raise StoreError(
+                f"{path}/run.json: {sorted(missing)[0]}: missing; it is damaged, begin a new run"
+            )
         host = read_host()
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")

@@ -143,8 +143,8 @@ def test_the_default_request_runs_every_case_under_every_regime_for_as_long_as_i
     assert {skip.reason for skip in matrix.skips} >= {"this machine lacks serialize"}
     # The machine lacks AVX, and with it a whole store of more than 16 bytes.
     narrow = {name for name, case in load_cases().items() if case.patch_len <= 16}
-    assert {plan.cell.case.name for plan in matrix.plans} == narrow
-    assert {plan.cell.store for plan in raced(matrix)} == {"whole"}
+    assert {plan.cell.case.name for plan in matrix.plans} == narrow | {"publish-mov"}
+    assert {plan.cell.store for plan in raced(matrix)} == {"whole", "copy"}
     needed = matrix.depth * (USUAL_SECONDS + OVERHEAD_SECONDS)
     assert matrix.expected_seconds == pytest.approx(max(USUAL_BUDGET_SECONDS, needed))
 

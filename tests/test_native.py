@@ -842,7 +842,7 @@ def test_one_run_at_a_time_and_whoever_sets_stop_ends_it() -> None:
 
 
 def test_a_store_that_the_part_does_not_fit_is_told_at_planning() -> None:
-    assert misfit(make_case(image("90" * 20), image("91" * 20), patch=(0, 20)), Site(64, 8), "whole")
+    assert misfit(make_case(image("90" * 40), image("91" * 40), patch=(0, 40)), Site(64, 8), "whole")
 
 
 @pytest.mark.hardware
