@@ -290,9 +290,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return CLEAN
     except SystemExit as end:
-        # Click met a reader that has gone: it wraps stdout in this class, of which it gives no type, and says 1.
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
-            raise BrokenPipeError from end
+        if isinstance(end.__context__, BrokenPipeError):  # click turns it into an exit with 1
+            raise end.__context__ from end
         sys.stdout.flush()
         return end.code if isinstance(end.code, int) else BROKEN
 
