@@ -47,8 +47,11 @@ static int attach(struct core *core)
 
 int via_open(struct core *core)
 {
-	if (core->plan->via == XMC_VIA_PTRACE)
-		return attach(core);
+	if (core->plan->via == XMC_VIA_PTRACE) {
+		int rc = attach(core);
+
+		return rc && run_stopping(core) ? 0 : rc;	/* a short run may be over, and its victim gone, first */
+	}
 	if (core->plan->via != XMC_VIA_PROCMEM)
 		return 0;
 	core->mem_fd = open("/proc/self/mem", O_WRONLY | O_CLOEXEC);

@@ -283,6 +283,7 @@ def _forget_stdout() -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    stdout = sys.stdout
     try:
         cli.main(
             args=list(arguments) if arguments is not None else None, prog_name="stress", standalone_mode=False
@@ -290,8 +291,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return CLEAN
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # click turns it into an exit with 1
-            raise end.__context__ from end
+        if sys.stdout is not stdout:  # click wraps it where it met a reader that had gone, and exits with 1
+            raise BrokenPipeError from end
         sys.stdout.flush()
         return end.code if isinstance(end.code, int) else BROKEN
 

@@ -504,12 +504,15 @@ def test_where_no_mapping_may_be_writable_and_executable_the_alias_regimes_still
     cells = json.loads(done.stdout)["cells"]
     needs = {name: regime.needs for name, regime in load_regimes().items()}
     for cell in cells:
-        runs = "rwx" not in needs[cell["regime"]] and set(needs[cell["regime"]]) <= here().features
-        assert cell["status"] == ("ok" if runs else "skipped"), cell["cell"]
-        assert (cell["executions"] > 0) == (cell["status"] == "ok")
+        assert cell["status"] in ("ok", "skipped"), cell
         if "rwx" in needs[cell["regime"]]:
+            assert cell["status"] == "skipped"
             assert re.match("this machine lacks .*rwx", cell["reason"])
-    assert {cell["regime"] for cell in cells if cell["status"] == "ok"} >= {"alias"}
+            assert cell["executions"] == 0
+        assert bool(cell["reason"]) == (cell["status"] == "skipped")
+    ran = {cell["regime"] for cell in cells if cell["status"] == "ok" and cell["executions"]}
+    assert "alias" in ran
+    assert "alias+int3+sync-core" in ran or "membarrier-sync-core" not in here().features
 
 
 @pytest.mark.hardware

@@ -310,8 +310,13 @@ def test_a_straddling_store_without_synchronization_tears_and_ends_the_run_if_as
     assert count(record, "torn") >= 1
     assert record["seconds"] < 20
     assert record["executors"][0]["first_event_seconds"] <= record["seconds"]
-    mixes = bytewise(CASES["mov-imm32"])
-    assert shown(record) <= must_show(CASES["mov-imm32"], Site(64, 2), mixes)
+    # The writer may be some patches further when the second half is fetched: any image may have given any byte.
+    columns = list(zip(*(image.bytes[1:5] for image in CASES["mov-imm32"].images), strict=True))
+    for outcome, signal_name, _, value in shown(record):
+        assert (outcome, signal_name) == ("torn", "")
+        assert all(
+            byte in column for byte, column in zip((value or 0).to_bytes(4, "little"), columns, strict=True)
+        )
     assert {event["outcome"] for event in events} == {"torn"}
 
 
