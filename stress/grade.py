@@ -59,7 +59,9 @@ class Verdict:
 
     `promise_level`: of the worst that was seen, or, where nothing was, the strongest that was at stake.
     `upper_bound`: one-sided 95 % bound of the chance of an event per execution; `trials`: executions, in
-    all phases; `events`: those among them that were torn, stale, faulting or hung.
+    all phases; `events`: those among them that were torn, stale, faulting or hung. `proving`: executions in the
+    phases where the promise at stake could have been broken, 0 where the control saw nothing; `only_short`: it ran to
+    its end, and is UNPROVEN because that was too little, so that others of the same regime may make up for it.
     """
 
     grade: Grade
@@ -68,6 +70,8 @@ class Verdict:
     upper_bound: float
     trials: int
     events: int
+    proving: int = 0
+    only_short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,9 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
     verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
     reasons = [*(lacking or _clean(record, trials, bound, control)), f"at stake: {_tell(at_stake)}"]
-    return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events)
+    only_short = bool(lacking) and not _ended(record)
+    proving = 0 if control is False else proving
+    return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events, proving, only_short)
 
 
 def aggregate(records: Iterable[Record], promises: Promises, vendor: str = "") -> list[RegimeLine]:
@@ -170,6 +176,26 @@ def _ran(record: Record) -> bool:
     return bool(record["status"] != Status.SKIPPED)
 
 
+def _together(cells: list[tuple[Record, Verdict]]) -> Grade:
+    """Return the worst grade of a regime's cells; but cells that are only too short prove together what none does.
+
+    What a promise needs is a number of executions and patches; which of a regime's cells made them does not matter.
+    """
+    grades = worst(verdict.grade for _, verdict in cells)
+    if grades is not Grade.UNPROVEN or not all(
+        verdict.only_short or verdict.grade is Grade.CLEAN for _, verdict in cells
+    ):
+        return grades
+    needed = [NEEDED[verdict.promise_level] for _, verdict in cells]
+    executions = sum(verdict.proving for _, verdict in cells)
+    patches = sum(record["patches"] for record, verdict in cells if verdict.proving)
+    enough = executions >= max((n.executions for n in needed), default=1)
+    enough &= patches >= max((n.patches for n in needed), default=1) or not any(
+        _modified(r) for r, _ in cells
+    )
+    return Grade.CLEAN if enough else Grade.UNPROVEN
+
+
 def _line(regime: str, cells: list[tuple[Record, Verdict]], tears: list[Tears | None]) -> RegimeLine:
     known = [each for each in tears if each is not None]
     counts = [counts_of(record) for record, _ in cells]
@@ -184,7 +210,7 @@ def _line(regime: str, cells: list[tuple[Record, Verdict]], tears: list[Tears | 
         fetch_tears=sum(each.fetch for each in known) if len(known) == len(tears) else None,
         seconds=sum(record["seconds"] for record, _ in cells),
         upper_bound_95=upper_bound_95(sum(verdict.events for _, verdict in cells), executions),
-        grade=worst(verdict.grade for _, verdict in cells),
+        grade=_together(cells),
     )
 
 

@@ -268,3 +268,22 @@ def test_counts_keep_phases_apart_and_totals_join_them() -> None:
     assert total(counted, Outcome.TORN) == 4
     assert total(counted, Outcome.OLD, Outcome.NEW) == 10_000_000
     assert total(counted) == 10_000_004
+
+
+def short(**changes: Any) -> dict[str, Any]:
+    """A clean cell that is too short for the promise at stake: 40 % of the executions that it needs."""
+    whole = record(regime="int3+sync-core", code="R4", completes=True)
+    few = {phase: {name: n // 250 for name, n in row.items()} for phase, row in whole["outcomes"].items()}
+    return whole | {"outcomes": few, "patches": 400, "provocations": {}} | changes
+
+
+def test_cells_that_are_too_short_prove_together_what_none_does() -> None:
+    one = short()
+    assert grade(one, PROMISES).grade is Grade.UNPROVEN
+    lines = [aggregate([short(id=str(i)) for i in range(n)], PROMISES)[0] for n in (1, 12)]
+    assert [line.grade for line in lines] == [Grade.UNPROVEN, Grade.CLEAN]
+
+
+def test_a_cell_that_did_not_end_well_keeps_its_regime_unproven() -> None:
+    cells = [short(id=str(i)) for i in range(12)] + [short(id="x", status="timeout", reason="slow")]
+    assert aggregate(cells, PROMISES)[0].grade is Grade.UNPROVEN
