@@ -12,7 +12,7 @@ from multiprocess.connection import wait
 
 from stress.model import Plan, Skip, Status
 from stress.plan import as_dict, describe, plan_id
-from stress.runner import EMPTY, SCHEMA, Running, start_record
+from stress.runner import EMPTY, LONGEST_WAIT_SECONDS, SCHEMA, Running, start_record
 from stress.store import RunFolder
 
 
@@ -105,7 +105,7 @@ class Campaign:
         """Wait until at least one cell has ended or is overdue, and return those."""
         by_waitable = {waitable: r for r in self._running.values() for waitable in r.waitables}
         first = min(running.deadline for running in self._running.values())
-        ready = wait(list(by_waitable), timeout=max(0.0, first - time.monotonic()))
+        ready = wait(list(by_waitable), timeout=max(0.0, min(first - time.monotonic(), LONGEST_WAIT_SECONDS)))
         ended = {id(by_waitable[waitable]) for waitable in ready}
         return [r for r in self._running.values() if id(r) in ended or r.overdue]
 

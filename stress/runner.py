@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import multiprocess
+from multiprocess import resource_tracker
 from multiprocess.connection import Connection, wait
 from multiprocess.reduction import DupFd
 
@@ -20,6 +21,9 @@ from stress.model import Plan, Status
 from stress.plan import as_dict, describe, plan_id
 
 SCHEMA = 1
+
+LONGEST_WAIT_SECONDS = 86400.0
+"""poll(2) counts milliseconds in 31 bits: no single wait may be longer than 24 days."""
 
 GRACE_SECONDS = 15.0
 """What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
@@ -77,6 +81,20 @@ def _context() -> Any:
     return context
 
 
+def _start_quietly(process: Any) -> None:
+    """Start a worker, and with the first one the server, whose interpreter Ctrl-C must not reach while it starts.
+
+    It would show a traceback; the server inherits the mask, and its children ignore the signal anyway. The resource
+    tracker that it starts first lifts the mask when it is up, so that one goes before.
+    """
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -122,7 +140,7 @@ class Running:
         ours, theirs = context.Pipe(duplex=False)
         args = (entry, self.resolved, self._box, theirs)
         process = context.Process(target=_in_worker, args=args, daemon=True)
-        process.start()
+        _start_quietly(process)
         theirs.close()
         return process, ours
 
@@ -159,7 +177,12 @@ class Running:
 
         Never raises for what a worker did: that is the record's `status` and `reason`.
         """
-        ready = wait(self.waitables, timeout=max(0.0, self.deadline - time.monotonic()))
+        ready: list[Any] = []
+        while not ready:
+            left = max(0.0, self.deadline - time.monotonic())
+            ready = wait(self.waitables, timeout=min(left, LONGEST_WAIT_SECONDS))
+            if not left:
+                break
         result = _message(self._channel, 0) if ready else None
         if result is None and ready:
             self._process.join(1)
@@ -216,7 +239,7 @@ def execute_mixes(plan: Plan) -> tuple[list[Signature], list[Signature]]:
     context = _context()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_in_worker, args=("execute_mixes", as_dict(plan), theirs), daemon=True)
-    process.start()
+    _start_quietly(process)
     theirs.close()
     answer = _message(ours, MIXES_SECONDS) or {"reason": "the worker died of it"}
     _end(process, ours)

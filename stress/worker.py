@@ -25,6 +25,7 @@ def _quiet() -> None:
     """Leave Ctrl-C to the controller, and die with whoever started us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     native.die_with_parent()
     controller = multiprocess.parent_process()
     if controller is not None and not controller.is_alive():  # it died before we asked: nobody will tell us
