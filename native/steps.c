@@ -212,6 +212,8 @@ static int step_delay(struct core *core, const struct micro *m, uint64_t generat
 static int step_await(struct core *core, const struct micro *m, uint64_t generation)
 {
 	(void)generation;
+	/* What was stored or published before must be visible before the first report is looked at. */
+	atomic_thread_fence(memory_order_seq_cst);
 	for (uint32_t i = 0; i < core->plan->n_executors; i++) {
 		uint64_t from = atomic_load_explicit(&core->executors[i].progress, memory_order_acquire);
 
