@@ -14,6 +14,7 @@ from stress.stats import rate_text
 
 WIDTH = 100
 WORST_CELLS = 10
+NAMES_SHOWN = 5
 
 HEADS = ("regime", "cells", "execs", "patch", *Outcome, "rate", "grade")
 WIDTHS = (20, 5, 5, 5, *(4 if outcome is Outcome.HANG else 5 for outcome in Outcome), 8, 11)
@@ -175,13 +176,20 @@ def _not_run(records: Sequence[Record]) -> list[str]:
         if record["status"] != Status.OK:
             why.setdefault((record["status"], record["reason"]), []).append(record["regime"])
     rows = [
-        f"{status} {len(regimes)}: {reason} ({', '.join(dict.fromkeys(regimes))})"
+        f"{status} {len(regimes)}: {reason} ({_few(dict.fromkeys(regimes))})"
         for (status, reason), regimes in sorted(why.items(), key=lambda item: -len(item[1]))
     ]
     begun = {record["id"] for record in records} - {record["id"] for record in ends}
     if begun:
         rows.append(f"begun and not finished {len(begun)}: --resume goes on with them")
     return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+
+
+def _few(names: Iterable[str]) -> str:
+    """Return the first names, and how many more there are."""
+    names = list(names)
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more regimes" if more > 0 else "")
 
 
 def _legend(grades: Sequence[Grade], colour: bool) -> list[str]:
