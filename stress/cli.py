@@ -164,11 +164,13 @@ def run(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["cases", "regimes", "provocations", "stores", "cells", "cpus"]))
+@click.argument(
+    "what", type=click.Choice(["cases", "regimes", "codes", "provocations", "stores", "cells", "cpus"])
+)
 @_request_options
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
 def list_(what: str, style: str, **options: Any) -> None:
-    """List what there is: cases, regimes, provocations, stores, the cells that would run here, or the CPUs."""
+    """List what there is: cases, regimes, the codes that they carry, provocations, stores, cells, or CPUs."""
     from stress import listing
 
     rows = listing.ROWS[what](options)

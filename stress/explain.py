@@ -12,6 +12,7 @@ from stress.evidence import Evidence, gather
 from stress.grade import EVENTS, counts_of, grade, total
 from stress.mixes import decode_text
 from stress.model import Status
+from stress.patterns import read
 from stress.promises import Promises
 from stress.stats import poisson_interval
 from stress.table import LEGEND, si
@@ -53,7 +54,8 @@ def _wrap(text: str, indent: str = "  ") -> str:
     )
 
 
-def _what_ran(record: Record) -> list[str]:
+def _how(record: Record) -> list[str]:
+    """What the writer and the executors did."""
     plan = record["plan"]
     writer = [" ".join(str(word) for word in step if word != "") for step in plan["writer"]]
     executor = [op + (" on-change" if on_change else "") for op, on_change in plan["executor"]]
@@ -63,7 +65,7 @@ def _what_ran(record: Record) -> list[str]:
     if publish := plan.get("publish"):
         did = f"published code by {publish['reach']}, each time at an address that was {publish['address']}"
     return [
-        f"{record['cell']}  (kind {record['kind']}, regime {record['code']})",
+        "How it was run:",
         _wrap(f"CPU {plan['cpus']['writer']} {did}: {', '.join(writer) or 'nothing'}."),
         _wrap(
             f"CPU {', '.join(map(str, plan['cpus']['executors']))} executed"
@@ -91,17 +93,20 @@ def _executor_noise(x: Record) -> str:
 def _what_was_seen(record: Record) -> list[str]:
     counts = counts_of(record)
     n = total(counts)
-    lines = [f"  {si(n)} executions, {si(record['patches'])} patches:"]
+    lines = ["What was seen:", f"  {si(n)} executions, {si(record['patches'])} patches:"]
     for phase, row in counts.items():
         lines.append(f"    {phase:11}" + ", ".join(f"{si(count)} {name}" for name, count in row.items()))
     events = total(counts, *EVENTS)
     lines += [f"  executor on CPU {_executor_noise(x)}" for x in record["executors"]]
     if events and record["seconds"]:
         low, high = poisson_interval(events, record["seconds"])
-        lines.append(
-            f"  {events} events: between {low:.3g} and {high:.3g} a second (95 %, as if independent)"
-        )
+        rate = f"between {_per_second(low)} and {_per_second(high)} a second"
+        lines.append(f"  {events:,} events: {rate} (95 %, as if independent)")
     return lines
+
+
+def _per_second(rate: float) -> str:
+    return si(round(rate)) if rate >= 10 else f"{rate:.2g}"
 
 
 def _restarts(records: Iterable[Record], record: Record) -> list[str]:
@@ -115,7 +120,8 @@ def _restarts(records: Iterable[Record], record: Record) -> list[str]:
     return [f"  This is one of {len(starts)} starts of the cell; {seen} of them showed events."]
 
 
-def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
+def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -> list[str]:
+    """The mixes that ran; `patterns`: with what each is in whole instructions."""
     if (record["plan"] or {}).get("publish"):
         most = sorted(record["signatures"], key=lambda s: -s["count"])[:MIXES_SHOWN]
         title = ["What ran (docs/publish.md says what the values mean):"] if most else []
@@ -136,7 +142,9 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
             else "no mix of two images"
         )
         more = f" or {len(labels) - 1} more that look the same" if len(labels) > 1 else ""
-        lines.append(_wrap(f"{labels[0] if labels else '?'}{more}  {text}".rstrip(), f"  {si(count):>5}  "))
+        name = f"  ({_pattern(region, labels)})" if patterns and labels else ""
+        label = labels[0] if labels else "?"
+        lines.append(_wrap(f"{label}{more}  {text}{name}".rstrip(), f"  {si(count):>5}  "))
     tears = evidence.tears(record)
     if tears is None:
         lines.append("  No data witness ran beside it, so store tears and fetch tears are not told apart.")
@@ -149,6 +157,13 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str) -> list[str]:
             )
         )
     return lines
+
+
+def _pattern(region: dict[str, Any], labels: Iterable[str]) -> str:
+    """What mixes are in whole instructions: `AB'`, or `A'B or AB'` where nothing tells which."""
+    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    readings = (read(label, images, region["patch"], region["head"]) for label in labels)
+    return " or ".join(sorted({str(pattern) for reading in readings for _, pattern in reading}))
 
 
 def _content(region: dict[str, Any], label: str) -> bytes:
@@ -166,12 +181,17 @@ def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, 
     if record["status"] == Status.SKIPPED:
         return f"{record['cell']} was skipped: {record['reason']}"
     verdict = grade(record, promises, evidence.control(record), vendor)
+    code = f"{record['code']}: {promises.codes[record['code']]}"
+    told = {kind for kind, _ in promises.mixes}
     lines = [
-        *_what_ran(record),
+        record["cell"],
+        _wrap(f"kind {record['kind']}: {promises.kinds[record['kind']]}"),
+        _wrap(f"regime {code}"),
+        f"{verdict.grade}: {LEGEND[verdict.grade]}.",
+        *(_wrap(reason, "  - ") for reason in verdict.reasons),
+        *_how(record),
         *_what_was_seen(record),
         *_restarts(records, record),
-        *_which_bytes(record, evidence, isa),
+        *_which_bytes(record, evidence, isa, record["kind"] in told),
     ]
-    lines += [f"{verdict.grade}: {LEGEND[verdict.grade]}.", "Why:"]
-    lines += [_wrap(reason, "  - ") for reason in verdict.reasons]
     return "\n".join(lines)

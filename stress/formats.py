@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from stress.atomicity import atomicity
 from stress.evidence import gather
 from stress.grade import Record, Verdict, aggregate, counts_of, grade, total
 from stress.model import Outcome
 from stress.promises import Promises
-from stress.studies import atomicity, mutants
+from stress.studies import mutants
 from stress.table import to_table
 from stress.witness import Tears
 

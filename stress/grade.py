@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from stress.charges import Charge, Counts, Record, charges, modified, promise_for
 from stress.evidence import gather
 from stress.model import EXPECTED, Grade, Outcome, Phase, Status
 from stress.promises import STRENGTH, Level, Promise, Promises
 from stress.stats import short_rate, upper_bound_95
 from stress.witness import Tears
-
-Record = Mapping[str, Any]
-"""The end record of a cell, as the run folder keeps it."""
-
-Counts = Mapping[Phase, Mapping[Outcome, int]]
-"""Executions by phase and outcome."""
 
 EVENTS = tuple(outcome for outcome in Outcome if outcome not in EXPECTED)
 """What a run looks for: torn, stale, fault, hang.
@@ -120,27 +114,22 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     """
     counts = counts_of(record)
     # A trap that was published is the filler of an address that was called filled.
-    trap_expected = _modified(record) and record.get("shape") != "publish"
+    trap_expected = modified(record) and record.get("shape") != "publish"
     looked_for = EVENTS if trap_expected else (*EVENTS, Outcome.TRAP)
-    promise = _promise_for(record, promises, vendor or record["vendor"])
+    vendor = vendor or record["vendor"]
     trials, events = total(counts), total(counts, *looked_for)
     bound = upper_bound_95(events, trials)
-    seen = [
-        (promise(phase, event), f"{row[event]} {event} of {trials} ({phase})")
-        for phase, row in counts.items()
-        for event in looked_for
-        if row.get(event, 0)
-    ]
+    seen = charges(record, counts, looked_for, promises, vendor)
     if seen:
-        seen.sort(key=lambda item: STRENGTH[item[0].level], reverse=True)
-        level = seen[0][0].level
-        reasons = [f"{what}: {_tell(why)}" for why, what in seen] + _ended(record)
-        return Verdict(GRADES[level], level, tuple(reasons), bound, trials, events)
-    at_stake, phases = _at_stake(promise)
+        level = seen[0].promise.level
+        return Verdict(
+            GRADES[level], level, (*_tell_all(seen, trials), *_ended(record)), bound, trials, events
+        )
+    at_stake, phases = _at_stake(promise_for(record, promises, vendor))
     proving = sum(sum(counts.get(phase, {}).values()) for phase in phases)
     lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
     verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
-    reasons = [*(lacking or _clean(record, trials, bound, control)), f"at stake: {_tell(at_stake)}"]
+    reasons = [*(lacking or _clean(record, trials, bound, control)), f"what is promised: {_tell(at_stake)}"]
     only_short = bool(lacking) and not _ended(record)
     proving = 0 if control is False else proving
     return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events, proving, only_short)
@@ -190,9 +179,7 @@ def _together(cells: list[tuple[Record, Verdict]]) -> Grade:
     executions = sum(verdict.proving for _, verdict in cells)
     patches = sum(record["patches"] for record, verdict in cells if verdict.proving)
     enough = executions >= max((n.executions for n in needed), default=1)
-    enough &= patches >= max((n.patches for n in needed), default=1) or not any(
-        _modified(r) for r, _ in cells
-    )
+    enough &= patches >= max((n.patches for n in needed), default=1) or not any(modified(r) for r, _ in cells)
     return Grade.CLEAN if enough else Grade.UNPROVEN
 
 
@@ -214,22 +201,7 @@ def _line(regime: str, cells: list[tuple[Record, Verdict]], tears: list[Tears | 
     )
 
 
-def _modified(record: Record) -> bool:
-    """Whether anything was stored at all, so that an executor may see anything but the first image."""
-    return bool(record["regime"] != "idle" or record["patches"])
-
-
-def _promise_for(record: Record, promises: Promises, vendor: str) -> Callable[[Phase, Outcome], Promise]:
-    modified, ablation = _modified(record), bool(record["ablation_of"])
-
-    def promise(phase: Phase, outcome: Outcome) -> Promise:
-        kind, code, claims = record["kind"], record["code"], record["completes"]
-        return promises.look_up(kind, code, vendor, phase, outcome, claims, ablation, modified)
-
-    return promise
-
-
-def _at_stake(promise: Callable[[Phase, Outcome], Promise]) -> tuple[Promise, list[Phase]]:
+def _at_stake(promise: Callable[..., Promise]) -> tuple[Promise, list[Phase]]:
     """Return the strongest promise, and the phases in which an execution could have broken one as strong."""
     strongest = {
         phase: max((promise(phase, event) for event in EVENTS), key=lambda p: STRENGTH[p.level])
@@ -239,9 +211,37 @@ def _at_stake(promise: Callable[[Phase, Outcome], Promise]) -> tuple[Promise, li
     return best, [phase for phase, its in strongest.items() if its.level is best.level]
 
 
+SURENESS = {"H": "", "M": ", by inference", "U": ", unconfirmed"}
+"""How a promise says that it rests on less than the primary text: by its confidence."""
+
+
+DID = {
+    Outcome.TORN: "ran torn code",
+    Outcome.STALE: "ran stale code",
+    Outcome.FAULT: "faulted",
+    Outcome.HANG: "hung",
+    Outcome.TRAP: "met a trap",
+}
+WHEN = {
+    Phase.CONCURRENT: "with a patch in flight",
+    Phase.POST: "when the change had been declared complete",
+    Phase.INTERIOR: "from where they had been stopped, inside the patched bytes",
+    Phase.RESUMED: "right after a recovered signal",
+}
+
+
+def _tell_all(seen: Iterable[Charge], trials: int) -> Iterator[str]:
+    """Yield what was seen and what is promised of it, each promise once."""
+    told: set[Promise] = set()
+    for c in seen:
+        promised = f"{c.promise.level}, as above" if c.promise in told else _tell(c.promise)
+        told.add(c.promise)
+        yield f"{c.count:,} of {trials:,} executions {DID[c.outcome]} {WHEN[c.phase]}{c.what}: {promised}"
+
+
 def _tell(promise: Promise) -> str:
     source = f" [{promise.source}]" if promise.source else ""
-    return f"{promise.level}. {promise.why}{source}"
+    return f"{promise.level}{SURENESS[promise.confidence]}. {promise.why}{source}"
 
 
 def _ended(record: Record) -> list[str]:
@@ -264,26 +264,30 @@ def _lacking(
     lacking = []
     if proving < needed.executions:
         where = " and ".join(phases)
-        lacking.append(f"too few executions: {proving} ({where}), where {needed.executions} are needed")
-    if _modified(record) and record["patches"] < needed.patches:
-        lacking.append(f"too few patches: {record['patches']}, where {needed.patches} are needed")
+        lacking.append(
+            f"too few executions in which it could be broken ({where}): {proving:,}, "
+            f"where {needed.executions:,} are needed"
+        )
+    if modified(record) and record["patches"] < needed.patches:
+        lacking.append(f"too few patches: {record['patches']:,}, where {needed.patches:,} are needed")
     if control is False:
         lacking.append("its positive control, on the same CPUs and site, saw nothing either")
     return lacking
 
 
 def _clean(record: Record, trials: int, bound: float, control: bool | None) -> list[str]:
-    names = ", ".join(record["provocations"]) or record["provocation"]
-    seen = "saw events" if control else "was not part of the run"
+    names = ", ".join(name for name in record["provocations"] or [record["provocation"]] if name != "none")
     firsts = []
     if record.get("shape") == "publish":
         # Only the first execution of a publication can meet what was fetched before it.
         n = total(counts_of(record), Outcome.NEW)
         rate = short_rate(upper_bound_95(0, n))
-        firsts = [f"0 of {n} first executions of a publication: less than {rate} each"]
+        firsts = [f"none of {n:,} first executions of a publication: less than {rate} each"]
     return [
-        f"0 of {trials} executions: less than {short_rate(bound)} each, one-sided 95 %",
+        f"none of {trials:,} executions showed anything: less than {short_rate(bound)} each, one-sided 95 %",
         *firsts,
-        f"clean under: {names}",
-        f"its positive control {seen}",
+        f"provoked by {names}" if names else "nothing provoked it",
+        "its positive control, a store known to tear, on the same CPUs and site, saw events"
+        if control
+        else "no positive control was part of the run, so nothing says that it could have seen anything",
     ]

@@ -12,6 +12,7 @@ from stress.matrix import Request, build, choose_cases, choose_regimes
 from stress.mixes import Signature, decode_text, is_split, look_alikes, mixes_of, signature_text
 from stress.model import Case, ExecStep, Image, Publishing, Regime, Step
 from stress.plan import alone
+from stress.promises import load_promises
 from stress.regimes import load_provocations
 from stress.runner import execute_mixes
 from stress.sites import STORES, kinds_of
@@ -52,12 +53,40 @@ def regimes(options: Mapping[str, Any]) -> Rows:
         {
             "regime": regime.name,
             "code": regime.code,
+            "kind": regime.publish.kind if regime.publish else "",
             "claims": "complete" if regime.completes else "nothing",
             "lacks": ",".join(need for need in regime.needs if need not in features),
             "summary": regime.summary,
             "source": regime.source,
         }
         for regime in choose_regimes(options["regimes"], options["regime_files"])
+    ]
+
+
+def codes(options: Mapping[str, Any]) -> Rows:
+    """One row a code, K1 to K23 and R0 to R9: what it means, who has it here, or why nobody does, and its sources."""
+    promises = load_promises()
+    regimes_of = choose_regimes(options["regimes"], options["regime_files"])
+    of_kind: dict[str, list[str]] = {kind: [] for kind in promises.kinds}
+    of_code: dict[str, list[str]] = {code: [] for code in promises.codes}
+    for case in choose_cases(options["cases"], options["case_dir"], read_host().isa):
+        for kind in [] if case.fields else kinds_of(case):
+            of_kind[kind].append(case.name)
+    for regime in regimes_of:
+        of_code[regime.code].append(regime.name)
+        if regime.publish:
+            of_kind[regime.publish.kind].append(regime.name)
+    return [
+        {
+            "code": code,
+            "used by": len(names),
+            "meaning": meaning,
+            "names": names,
+            "absent": promises.absent.get(code, ""),
+            "source": promises.cited(code),
+        }
+        for found, meanings in ((of_kind, promises.kinds), (of_code, promises.codes))
+        for (code, names), meaning in zip(found.items(), meanings.values(), strict=True)
     ]
 
 
@@ -116,6 +145,7 @@ def cpus(_options: Mapping[str, Any]) -> Rows:
 ROWS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "cases": cases,
     "regimes": regimes,
+    "codes": codes,
     "provocations": provocations,
     "stores": stores,
     "cells": cells,
@@ -124,8 +154,12 @@ ROWS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
 
 
 def as_text(rows: Rows) -> str:
-    """`rows` as aligned columns; empty columns and the sources, which `show` prints, are left out."""
-    names = [name for name in rows[0] if name != "source" and any(row[name] not in ("", -1) for row in rows)]
+    """`rows` as aligned columns; empty columns, and the sources and names that JSON and `show` print, are left out."""
+    names = [
+        name
+        for name in rows[0]
+        if name not in ("source", "names") and any(row[name] not in ("", -1) for row in rows)
+    ]
     widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in names}
     lines = [[name.ljust(widths[name]) for name in names]]
     lines += [[str(row[name]).ljust(widths[name]) for name in names] for row in rows]
@@ -217,8 +251,8 @@ def show_case(name: str, directory: str, every: bool = False) -> str:
     return "\n".join(lines + _mixes(case, every))
 
 
-def _numbered(texts: Sequence[str]) -> list[str]:
-    return [f"    {i}. {text}" for i, text in enumerate(texts, 1)] or ["    nothing"]
+def _numbered(texts: Sequence[str], first: int = 1) -> list[str]:
+    return [f"    {i}. {text}" for i, text in enumerate(texts, first)] or ["    nothing"]
 
 
 def _publishing(publish: Publishing) -> list[str]:
@@ -233,7 +267,7 @@ def show_regime(name: str, files: Sequence[str]) -> str:
     """Everything about one regime: its steps, what it claims, what it needs."""
     regime = _only(choose_regimes((name,), files), name)
     writer = _numbered([step.text for step in regime.writer])
-    executor = _numbered([step.text for step in regime.executor])
+    executor = _numbered([step.text for step in regime.executor], len(regime.writer) + 1)
     claim = (
         "after the last step no executor may run old code" if regime.completes else "nothing about completion"
     )

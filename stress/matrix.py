@@ -171,16 +171,8 @@ def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], l
     cases = choose_cases(request.cases, request.case_dir, host.isa)
     regimes = choose_regimes(request.regimes, request.regime_files)
     stores, turns = check_stores(request.stores), _turns(request.provoke)
-    if request.sites != USUAL_SITES:
-        return cells(cases, request.sites, stores, regimes, turns, [lane], host.features)
-    run: list[Cell] = []
-    skips: list[Skip] = []
-    for case in cases:
-        for regime in regimes:
-            sites = _usual_sites(case, regime)
-            more, less = cells([case], sites, stores, [regime], turns, [lane], host.features)
-            run, skips = run + more, skips + less
-    return run, skips
+    sites = _usual_sites if request.sites == USUAL_SITES else request.sites
+    return cells(cases, sites, stores, regimes, turns, [lane], host.features)
 
 
 def _seconds(request: Request, depth: int) -> float:

@@ -104,6 +104,20 @@ def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[tuple[in
     return [tuple(range(left, right)) for left, right in pairwise(at) if label[left] != label[right]]
 
 
+def newer(first: str, second: str, n: int) -> int:
+    """1 where image `second` follows `first` of `n`, -1 where it precedes it, 0 where the digits cannot tell."""
+    step = (int(second, 16) - int(first, 16)) % n
+    return 0 if n == 2 else 1 if step == 1 else -1 if step == n - 1 else 0
+
+
+def instruction_starts(code: bytes, at: int) -> frozenset[int]:
+    """Where the instructions of x86 code begin that lie one behind the other from `at` on, and where the last ends."""
+    from iced_x86 import Decoder
+
+    starts = [instruction.ip for instruction in Decoder(64, code[at:], ip=at)]
+    return frozenset((*starts, len(code)))
+
+
 def is_split(mix: Mix, images: Sequence[bytes], patch: int) -> bool:
     """Whether the mix changes from one image to the other only once."""
     return len(boundaries(mix.label, images, patch)) == 1

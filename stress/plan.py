@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -27,6 +27,9 @@ from stress.publish import front_of, publishing
 from stress.sites import STORES, kind_at, misfit, needs_of, place, sites_of
 
 T = TypeVar("T")
+
+Words = Sequence[str] | Callable[[Case, Regime], Sequence[str]]
+"""Words of the command line, or what stands for them, case by case, where nobody gave any."""
 
 MANY = frozenset({"K11", "K12", "K13", "K14"})
 """Kinds that replace several instructions, or put several in the place of one: toggled, they do either in turn."""
@@ -93,16 +96,17 @@ def _fitting(turn: tuple[Provocation, ...], regime: Regime) -> tuple[Provocation
     return tuple(p for p in turn if regime.publish or not p.guess)
 
 
-def _sites(case: Case, regime: Regime, words: Iterable[str]) -> list[Site]:
+def _sites(case: Case, regime: Regime, words: Words) -> list[Site]:
     """The sites that `words` mean; of published code, the one whose address is as the regime wants it."""
     if regime.publish:
         return [Site(64, front_of(case), address=regime.publish.address)]
-    return list(dict.fromkeys(site for word in words for site in sites_of(case, word)))
+    named = _words(words(case, regime) if callable(words) else words)
+    return list(dict.fromkeys(site for word in named for site in sites_of(case, word)))
 
 
 def cells(
     cases: Sequence[Case],
-    sites: Iterable[str],
+    sites: Words,
     stores: Sequence[str],
     regimes: Sequence[Regime],
     provocations: Sequence[tuple[Provocation, ...]],
@@ -111,21 +115,21 @@ def cells(
 ) -> tuple[list[Cell], list[Skip]]:
     """Every combination that was asked for: those that can be run, and those that cannot, with the reason.
 
-    `provocations` holds one tuple a cell: of one (on all the time), or of several (they take turns).
+    `sites`: words, or what gives those for a case under a regime; `provocations` holds one tuple a cell: of one (on all
+    the time), or of several (they take turns).
 
     Raises:
         UsageError: a site word is malformed.
     """
     run: list[Cell] = []
     skips: list[Skip] = []
-    words = _words(sites)
     for case in cases:
         for regime in regimes:
             # Code that alternates in place is not published, nor the other way round: there is nothing to combine.
             if bool(case.fields) != bool(regime.publish):
                 continue
             turns = [fitting for turn in provocations if (fitting := _fitting(turn, regime))]
-            for site in _sites(case, regime, words):
+            for site in _sites(case, regime, sites):
                 # A writer that stores nothing does not store nothing in several ways.
                 for store in stores if regime.patches else ("copy",) if regime.publish else stores[:1]:
                     for turn in turns:

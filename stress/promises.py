@@ -14,6 +14,7 @@ from typing import Any
 
 from stress.errors import CaseError
 from stress.model import Outcome, Phase
+from stress.patterns import Pattern
 
 FILE = "promises.toml"
 GENERIC = "generic"
@@ -54,20 +55,36 @@ class Promise:
 Row = Mapping[Outcome, Promise]
 """The promises of one line of a table."""
 
+Mixes = Mapping[str, Promise]
+"""Of one kind, the patterns of which something else is promised than of the rest, whatever comes of running them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """Both tables. `kinds`, `codes`: what every K and R code means; `vendors`: CPUID vendor -> family."""
+    """Both tables. `kinds`, `codes`: what every K and R code means; `vendors`: CPUID vendor -> family.
+
+    `back`: the kind of the way back, where it is another; `absent`: codes without a form here, and why; `patterns`:
+    what each means.
+    """
 
     kinds: Mapping[str, str]
+    back: Mapping[str, str]
     codes: Mapping[str, str]
+    absent: Mapping[str, str]
+    patterns: Mapping[str, str]
     sources: Mapping[str, str]
     vendors: Mapping[str, str]
     rules: Mapping[str, Promise]
     concurrent: Mapping[tuple[str, str], Row]
+    mixes: Mapping[tuple[str, str], Mixes]
     protocols: Mapping[tuple[str, str], Row]
     otherwise: Mapping[str, str]
     post: Mapping[tuple[str, str], Row]
+
+    def cited(self, code: str) -> str:
+        """Return the sources of what each vendor promises of a kind or a regime code, joined by `; `."""
+        row = (self.concurrent if code in self.kinds else self.post)[code, GENERIC]
+        return row[Outcome.TORN].source
 
     def look_up(
         self,
@@ -79,12 +96,13 @@ class Promises:
         completes: bool,
         ablation: bool,
         modified: bool = True,
+        pattern: str = "",
     ) -> Promise:
         """Return the promise for one outcome of a cell.
 
         `kind`: the effective one at the cell's site; `vendor`: as CPUID spells it, or a family; `completes`,
         `ablation`: what the regime claims, and whether it is broken on purpose; `modified`: whether anything
-        was ever stored.
+        was ever stored; `pattern`: that of the mix that ran, "" where that does not matter.
 
         Raises:
             CaseError: the kind or the code is not in the tables.
@@ -105,31 +123,39 @@ class Promises:
             return self.rules["unordered"]
         family = self.vendors.get(vendor, GENERIC)
         if phase is Phase.POST:
-            return self._post(kind, code, family, outcome, completes)
-        return self._concurrent(kind, code, family, outcome, completes)
+            return self._post(kind, code, family, outcome, completes, pattern)
+        return self._concurrent(kind, code, family, outcome, completes, pattern)
 
-    def _concurrent(self, kind: str, code: str, family: str, outcome: Outcome, completes: bool) -> Promise:
+    def _concurrent(
+        self, kind: str, code: str, family: str, outcome: Outcome, completes: bool, pattern: str
+    ) -> Promise:
         if outcome is Outcome.TRAP:
             return self.rules["trap"]
-        promise = self._in_flight(kind, code, family, completes)[outcome]
+        promise = self._in_flight(kind, code, family, outcome, completes, pattern)
         if outcome is Outcome.STALE:
             # Older than what was complete when the execution began: the kind must exclude a third image,
             # and the regime to exclude that anyone still runs what it has declared replaced.
-            return _weakest([promise, self._claimed(code, family, outcome, completes)])
+            return weakest([promise, self._claimed(code, family, outcome, completes)])
         return promise
 
-    def _post(self, kind: str, code: str, family: str, outcome: Outcome, completes: bool) -> Promise:
+    def _post(
+        self, kind: str, code: str, family: str, outcome: Outcome, completes: bool, pattern: str
+    ) -> Promise:
         claimed = self._claimed(code, family, outcome, completes)
         if outcome in (Outcome.STALE, Outcome.TRAP):
             return claimed
         # What no executor may see while the store is in flight it may not see after it either.
-        in_flight = self._in_flight(kind, code, family, completes)[outcome]
+        in_flight = self._in_flight(kind, code, family, outcome, completes, pattern)
         return max(claimed, in_flight, key=lambda promise: STRENGTH[promise.level])
 
-    def _in_flight(self, kind: str, code: str, family: str, completes: bool) -> Row:
+    def _in_flight(
+        self, kind: str, code: str, family: str, outcome: Outcome, completes: bool, pattern: str
+    ) -> Promise:
         if code in self.otherwise and completes:
-            return self.protocols[code, family]
-        return self.concurrent[self.otherwise.get(code, kind), family]
+            return self.protocols[code, family][outcome]
+        row = self.otherwise.get(code, kind), family
+        named = {} if outcome is Outcome.STALE else self.mixes.get(row, {})
+        return named.get(pattern) or self.concurrent[row][outcome]
 
     def _claimed(self, code: str, family: str, outcome: Outcome, completes: bool) -> Promise:
         return self.post[code, family][outcome] if completes else self.rules["unclaimed"]
@@ -157,6 +183,7 @@ def parse_promises(text: str) -> Promises:
         families = sorted(set(vendors.values()))
         rules = {name: _promise(rule, rule["level"], sources) for name, rule in data["rules"].items()}
         concurrent = _table(data["concurrent"], "kinds", kinds, families, sources, IN_FLIGHT)
+        mixes = _mixes(data["concurrent"], concurrent, families, sources)
         post = _table(data["post"], "codes", codes, families, sources, (*IN_FLIGHT, Outcome.TRAP))
         otherwise = {code: row["otherwise"] for row in data["protocols"] for code in row["codes"]}
         protocols = _table(data["protocols"], "codes", otherwise, families, sources, IN_FLIGHT)
@@ -164,7 +191,36 @@ def parse_promises(text: str) -> Promises:
         raise CaseError(f"{FILE}: {error.args[0]}: missing; reinstall the package") from error
     except (TypeError, ValueError) as error:  # a TOMLDecodeError is a ValueError
         raise CaseError(f"{FILE}: {error}; reinstall the package") from error
-    return Promises(kinds, codes, sources, vendors, rules, concurrent, protocols, otherwise, post)
+    return Promises(
+        kinds, data["back"], codes, data["absent"], data["patterns"], sources, vendors, rules, concurrent, mixes,
+        protocols, otherwise, post,
+    )  # fmt: skip
+
+
+def _mixes(
+    entries: Iterable[Mapping[str, Any]],
+    concurrent: Mapping[tuple[str, str], Row],
+    families: Iterable[str],
+    sources: Mapping[str, str],
+) -> dict[tuple[str, str], Mixes]:
+    """Return (kind, family) -> what is promised of the patterns that a row names."""
+    table: dict[tuple[str, str], Mixes] = {}
+    for entry in entries:
+        named = {
+            Pattern(name): _promise({**entry, **mix}, mix["level"], sources)
+            for name, mix in entry.get("mixes", {}).items()
+        }
+        table |= {(kind, entry["vendor"]): named for kind in entry["kinds"] if named}
+    for kind, _ in list(table):
+        rows = {family: (table.get((kind, family), {}), concurrent[kind, family]) for family in families}
+        patterns = {pattern for named, _ in rows.values() for pattern in named}
+        table[kind, GENERIC] = {
+            pattern: _weakest_of(
+                {family: named.get(pattern, row[Outcome.TORN]) for family, (named, row) in rows.items()}
+            )
+            for pattern in patterns
+        }
+    return table
 
 
 def _table(
@@ -206,19 +262,18 @@ def _promise(entry: Mapping[str, Any], level: str, sources: Mapping[str, str]) -
 
 def _common(rows: Mapping[str, Row]) -> Row:
     """Return what all of the families promise: of each outcome the weakest level, with everyone's reasons."""
+    outcomes = next(iter(rows.values()))
     return {
-        outcome: _weakest(
-            [
-                replace(row[outcome], why=f"As on {family}: {row[outcome].why}")
-                for family, row in rows.items()
-            ],
-            everyone=True,
-        )
-        for outcome in next(iter(rows.values()))
+        outcome: _weakest_of({family: row[outcome] for family, row in rows.items()}) for outcome in outcomes
     }
 
 
-def _weakest(promises: Iterable[Promise], everyone: bool = False) -> Promise:
+def _weakest_of(families: Mapping[str, Promise]) -> Promise:
+    each = [replace(promise, why=f"As on {family}: {promise.why}") for family, promise in families.items()]
+    return weakest(each, everyone=True)
+
+
+def weakest(promises: Iterable[Promise], everyone: bool = False) -> Promise:
     """Return the weakest level, with the reasons of those that are as weak, or of `everyone`."""
     promises = list(promises)
     level = min((promise.level for promise in promises), key=STRENGTH.__getitem__)
@@ -227,6 +282,6 @@ def _weakest(promises: Iterable[Promise], everyone: bool = False) -> Promise:
     return Promise(
         level,
         "; ".join(dict.fromkeys(sources)),
-        " ".join(promise.why for promise in heard),
+        " ".join(dict.fromkeys(promise.why for promise in heard)),
         max((promise.confidence for promise in heard), key=CONFIDENCE.index),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from stress.ablations import ablate, asked_for, stem_of
 from stress.checks import CHECKS, Complaints
 from stress.model import Provocation, Regime
 from stress.publish import PUBLISH_STEPS, PUBLISHING, VIAS, check_publishing, make_regime
@@ -53,6 +55,7 @@ _REGIME = {
     "needs": Field(list, "features", (), each=Field(str, "a feature", convert=one_of(FEATURES, "feature"))),
     "min_patch": Field(int, "a number of bytes", 1, convert=within(1, 64)),
     "ablation_of": Field(str, "the name of the complete protocol", ""),
+    "without": Field(list, "lists of steps", (), each=Field(str, "step numbers, as in `2-4`")),
 }
 _PUBLISH_REGIME = {
     **_REGIME,
@@ -127,7 +130,7 @@ def _instances(
     path: Path, templates: Mapping[str, Any], asked: Iterable[str]
 ) -> Iterator[tuple[str, str, Any]]:
     """Yield key, name and table of each regime that `templates` make: with the numbers listed, and those asked for."""
-    words = [word.strip() for chunk in asked for word in chunk.split(",")]
+    words = [stem_of(word) for word in asked]
     for stem, table in templates.items():
         listed = _read_one(path, "templates", stem, table, _TEMPLATE)["numbers"]
         given = (re.fullmatch(rf"{re.escape(stem)}-(0|[1-9][0-9]{{0,19}})", word) for word in words)
@@ -157,7 +160,7 @@ def load_regimes(*files: Path, asked: Iterable[str] = ()) -> dict[str, Regime]:
 
     Raises CaseError at the first regime that is wrong, or has the name of another.
     """
-    asked = tuple(asked)
+    asked = [word.strip() for chunk in asked for word in chunk.split(",")]
     regimes: dict[str, Regime] = {}
     origins: dict[str, Path] = {}
     for path in (_package_file("regimes.toml"), _package_file("publish.toml"), *files):
@@ -165,17 +168,41 @@ def load_regimes(*files: Path, asked: Iterable[str] = ()) -> dict[str, Regime]:
             if name in regimes:
                 text = f"already defined in {origins[name]}; choose another name"
                 raise refuse(path, f"regimes.{name}", text)
-            regimes[name], origins[name] = _regime(path, name, values), path
+            without = values.pop("without")
+            regime = make_regime(name, {**values, "needs": _needs(values)})
+            for key, text in _complaints(regime):
+                raise refuse(path, f"regimes.{name}.{key}", text)
+            regimes[name], origins[name] = regime, path
+            for each in _ablations(path, regime, without, asked):
+                needs = _needs({**values, "writer": each.writer, "executor": each.executor})
+                regimes[each.name], origins[each.name] = replace(each, needs=needs), path
     _check_ablations(regimes, origins)
     return regimes
 
 
-def _regime(path: Path, name: str, values: dict[str, Any]) -> Regime:
-    regime = make_regime(name, {**values, "needs": _needs(values)})
+def _complaints(regime: Regime) -> Complaints:
     for check in (check_publishing,) if regime.publish else CHECKS:
-        for key, text in check(regime):
-            raise refuse(path, f"regimes.{name}.{key}", text)
-    return regime
+        yield from check(regime)
+
+
+def _ablations(path: Path, regime: Regime, without: Iterable[str], asked: Iterable[str]) -> Iterator[Regime]:
+    """Yield `regime` without the steps that its table lists and those asked for.
+
+    What a glob means besides is left out: a discipline that no longer stores what it must, or publishes nothing.
+    """
+    wanted = {numbers: True for numbers in without}
+    for numbers, named in asked_for(regime, asked) if regime.completes and not regime.ablation_of else ():
+        wanted[numbers] = named or wanted.get(numbers, False)
+    for numbers, named in wanted.items():
+        try:
+            broken = ablate(regime, numbers)
+        except ValueError as error:
+            raise refuse(path, f"regimes.{regime.name}.without", str(error)) from None
+        complaint = next(_complaints(broken), None)
+        if complaint and named:
+            raise refuse(path, f"regimes.{broken.name}.{complaint[0]}", complaint[1])
+        if not complaint:
+            yield broken
 
 
 def _check_ablations(regimes: Mapping[str, Regime], origins: Mapping[str, Path]) -> None:

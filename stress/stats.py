@@ -20,6 +20,7 @@ Tail = Callable[[float], tuple[float, float]]
 
 _STIRLING_FROM = 16  # from here on the series below is right to 1e-14
 _SMALLEST_TERM = 1e-17  # of the sum so far: below half an ulp
+_MANY = 10**8  # from here on Wilson and Hilferty's formula is right to 1e-13, and the sums below grow long
 _CLOSE = 1e-10  # relative: Newton squares it, so the step taken last is exact
 
 
@@ -113,7 +114,8 @@ def _poisson_low(k: int, alpha: float) -> float:
         return _log_poisson(k, mean) + math.log(total), k / (mean * total)
 
     low, _ = _bracket(k, alpha)
-    return _solve(at_least_k, math.log(alpha), low, k, _guess(k, -_z(alpha), low, k))
+    guess = _guess(k, -_z(alpha), low, k)
+    return guess if k >= _MANY else _solve(at_least_k, math.log(alpha), low, k, guess)
 
 
 def _poisson_high(k: int, alpha: float) -> float:
@@ -125,7 +127,8 @@ def _poisson_high(k: int, alpha: float) -> float:
         return _log_poisson(k, mean) + math.log(total), -1 / total
 
     _, high = _bracket(k, alpha)
-    return _solve(at_most_k, math.log(alpha), k, high, _guess(k + 1, _z(alpha), k, high))
+    guess = _guess(k + 1, _z(alpha), k, high)
+    return guess if k >= _MANY else _solve(at_most_k, math.log(alpha), k, high, guess)
 
 
 def _binomial_low(k: int, n: int, alpha: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stress.mixes import boundaries
+from stress.mixes import boundaries, newer
 from stress.model import KERNEL_VIAS, Cell, Image, Regime, Step
 from stress.sites import misfit
 
@@ -77,19 +77,13 @@ class Tears:
         )
 
 
-def _newer(first: str, second: str, n: int) -> int:
-    """1 where image `second` follows `first`, -1 where it precedes it, 0 where the labels cannot tell."""
-    step = (int(second, 16) - int(first, 16)) % n
-    return 0 if n == 2 else 1 if step == 1 else -1 if step == n - 1 else 0
-
-
-def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, newer: int) -> str:
+def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, side: int) -> str:
     """What the witness says of a change of image between bytes `cut` and `cut + 1`.
 
-    `newer`: -1 the lower byte is the newer one (memory held that if reading it first ever came out newer), 1 the
+    `side`: -1 the lower byte is the newer one (memory held that if reading it first ever came out newer), 1 the
     higher, 0 not known (then both ways must have been seen, or neither).
     """
-    orders = {-1: (0,), 1: (1,), 0: (0, 1)}[newer]
+    orders = {-1: (0,), 1: (1,), 0: (0, 1)}[side]
     ends = pairs[-1]["tears"]
     if all(pairs[cut]["tears"][order][0] for order in orders):
         return "store"
@@ -104,16 +98,16 @@ def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, newer: int) -> str:
 def _verdict(label: str, images: Sequence[bytes], patch: int, pairs: Sequence[Mapping[str, Any]]) -> str:
     changes = boundaries(label, images, patch)
     found = {
-        _change(pairs, cuts, _newer(label[cuts[0]], label[cuts[-1] + 1], len(images))) for cuts in changes
+        _change(pairs, cuts, newer(label[cuts[0]], label[cuts[-1] + 1], len(images))) for cuts in changes
     }
     if "fetch" in found:
         return "fetch"
     return "store" if found == {"store"} else "unattributed"
 
 
-def _change(pairs: Sequence[Mapping[str, Any]], cuts: Sequence[int], newer: int) -> str:
+def _change(pairs: Sequence[Mapping[str, Any]], cuts: Sequence[int], side: int) -> str:
     """The verdict on a change at one of `cuts`: a store tear if it may be one, a fetch tear if it must."""
-    found = {_cut(pairs, cut, newer) for cut in cuts}
+    found = {_cut(pairs, cut, side) for cut in cuts}
     if "store" in found:
         return "store"
     return "fetch" if found == {"fetch"} else "unattributed"
@@ -124,15 +118,18 @@ def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Te
 
     A discipline of several stores is never attributed by this witness, which watched one store of the whole patch.
     """
-    wrong = [s for s in record["signatures"] if s["outcome"] in ("torn", "fault", "hang")]
-    total = sum(s["count"] for s in wrong)
+    ran = ("torn", "fault", "hang")
+    wrong = [s for s in record["signatures"] if s["outcome"] in ran]
+    counted = sum(row.get(outcome, 0) for row in record["outcomes"].values() for outcome in ran)
+    # The core keeps so many signatures and no more: what it had no room for is counted all the same.
+    lost = max(0, counted - sum(s["count"] for s in wrong))
     plan = record["plan"]
     single = plan and sum(op == "store" for op, *_ in plan["writer"]) == 1
     if witness is None or not single or not witness["pairs"]:
-        return Tears(unattributed=total)
+        return Tears(unattributed=lost + sum(s["count"] for s in wrong))
     images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
     patch = plan["region"]["patch"]
-    counts = {"store": 0, "fetch": 0, "unattributed": 0}
+    counts = {"store": 0, "fetch": 0, "unattributed": lost}
     for s in wrong:
         verdicts = {_verdict(label, images, patch, witness["pairs"]) for label in s.get("mixes", ())}
         counts[verdicts.pop() if len(verdicts) == 1 else "unattributed"] += s["count"]

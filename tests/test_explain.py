@@ -51,7 +51,7 @@ STALE = ended(cell(regime="sync-core"), outcomes={"post": {"new": 10_000_000, "s
 CELLS = {
     # grade: the record, the vendor asked for, the promise that decides, a word of its citation
     Grade.FORBIDDEN: (FORBIDDEN, "", "forbidden", "7.6.1"),
-    Grade.SURPRISING: (FORBIDDEN, "GenuineIntel", "relied-on", "fd4363fff3d9"),
+    Grade.SURPRISING: (FORBIDDEN, "GenuineIntel", "relied-on, by inference", "fd4363fff3d9"),
     Grade.INTERESTING: (torn(cell()), "", "allowed", "jump-table-assembler.h"),
     Grade.UNPROVEN: (ended(cell(regime="sync-core"), patches=3), "", "forbidden", "membarrier(2)"),
     Grade.CLEAN: (ended(cell(regime="sync-core")), "", "forbidden", "membarrier(2)"),
@@ -62,29 +62,53 @@ CELLS = {
 def test_every_grade_is_told_with_promise_citation_counts_and_bound(grade: Grade) -> None:
     record, vendor, level, cited = CELLS[grade]
     text = page([record, control(cell(), 3)], record, vendor)
-    assert text.startswith(f"{record['cell']}  (kind {record['kind']}, regime {record['code']})\n")
+    kind, code = record["kind"], record["code"]
+    assert text.startswith(f"{record['cell']}\n  kind {kind}: {PROMISES.kinds[kind]}\n  regime {code}: ")
     assert f"\n{grade}: {LEGEND[grade]}.\n" in text
     assert f"{level}. " in flat(text)
     assert cited in text
     assert f"20.0M executions, {record['patches'] if grade == Grade.UNPROVEN else '20.0k'} patches:" in text
     assert "    concurrent 6.00M old, 4.00M new" in text
-    assert "    post       6.00M old, 4.00M new\n" in text
+    assert "    post       6.00M old, 4.00M new" in text
     assert too_wide(text) == []
     if grade in (Grade.FORBIDDEN, Grade.SURPRISING, Grade.INTERESTING):
         low, high = poisson_interval(95, 0.5)
-        assert f"95 events: between {low:.3g} and {high:.3g} a second (95 %" in text
+        assert f"95 events: between {low:.0f} and {high:.0f} a second (95 %" in text
         assert "     95  1100  mov $0x41312212,%eax; ret\n" in text
-        assert "95 torn of 20000095 (concurrent)" in text
+        assert "95 of 20,000,095 executions ran torn code with a patch in flight" in flat(text)
     else:
         assert "events: between" not in text
         assert "What ran" not in text
 
 
+@pytest.mark.parametrize(
+    ("confidence", "told"),
+    [("H", "forbidden. "), ("M", "forbidden, by inference. "), ("U", "forbidden, unconfirmed. ")],
+)
+def test_a_promise_that_rests_on_inference_says_so(confidence: str, told: str) -> None:
+    row = PROMISES.concurrent["K1", "amd"]
+    changed = {outcome: replace(promise, confidence=confidence) for outcome, promise in row.items()}
+    promises = replace(PROMISES, concurrent={**PROMISES.concurrent, ("K1", "amd"): changed})
+    assert told in flat(explain([FORBIDDEN], FORBIDDEN["cell"], promises, "x86_64"))
+
+
+def test_a_first_execution_at_a_fresh_address_is_promised_by_inference() -> None:
+    """No manual names the case (docs/promises.md, K21 and R7)."""
+    for kind, code in (("K21", "R0"), ("K3", "R7")):
+        seen = {"post": {"new": 10_000_000, "torn": 3}}
+        text = flat(page([ended(cell(), outcomes=seen, kind=kind, code=code, completes=code == "R7")]))
+        assert ": forbidden, by inference. " in text
+
+
 def test_a_clean_cell_tells_its_bound_and_what_its_control_saw() -> None:
     clean = ended(cell(regime="sync-core"))
-    assert "0 of 20000000 executions: less than 1.5e-7 each, one-sided 95 %" in page([clean])
-    assert "its positive control was not part of the run" in page([clean])
-    assert "its positive control saw events" in page([clean, control(cell(), 3)])
+    bound = "none of 20,000,000 executions showed anything: less than 1.5e-7 each, one-sided 95 %"
+    assert bound in page([clean])
+    assert "no positive control was part of the run, so nothing says that it could have" in flat(
+        page([clean])
+    )
+    seeing = "its positive control, a store known to tear, on the same CPUs and site, saw events"
+    assert seeing in page([clean, control(cell(), 3)])
 
 
 def test_an_unproven_cell_tells_what_it_lacked() -> None:
@@ -93,12 +117,13 @@ def test_an_unproven_cell_tells_what_it_lacked() -> None:
     assert "UNPROVEN" in blind
     assert "its positive control, on the same CPUs and site, saw nothing either" in flat(blind)
     few = ended(cell(regime="sync-core"), patches=3)
-    assert "too few patches: 3, where 1000 are needed" in flat(page([few]))
+    assert "too few patches: 3, where 1,000 are needed" in flat(page([few]))
 
 
 def test_stale_executions_are_told_by_their_phase_and_run_no_mix() -> None:
     text = page([STALE])
-    assert "3 stale of 10000003 (post): forbidden." in flat(text)
+    told = "3 of 10,000,003 executions ran stale code when the change had been declared complete: forbidden. "
+    assert told in flat(text)
     assert "What ran" not in text
 
 
@@ -206,7 +231,7 @@ def test_a_citation_can_be_copied_whole() -> None:
     """A path or a name is never broken in its middle, so what is searched for is found."""
     for record, vendor, _, _ in CELLS.values():
         text = flat(page([record], vendor=vendor))
-        cited = [s.strip() for s in text[text.index("Why:") :].split("[")[1].split("]")[0].split(";")]
+        cited = [s.strip() for s in text.split("[")[1].split("]")[0].split(";")]
         known = " ".join(PROMISES.sources.values())
         assert cited
         for source in cited:
@@ -243,7 +268,7 @@ def test_a_skipped_cell_says_why_and_nothing_else() -> None:
 def test_a_cell_that_did_not_end_well_is_told_as_far_as_it_came(status: str) -> None:
     died = "the worker died of SIGSEGV"
     text = flat(page([ended(cell(regime="sync-core"), status=status, reason=died)]))
-    assert f"UNPROVEN: {LEGEND[Grade.UNPROVEN]}. Why: - {status}: {died}; graded on what it had" in text
+    assert f"UNPROVEN: {LEGEND[Grade.UNPROVEN]}. - {status}: {died}; graded on what it had" in text
     empty: dict[str, Any] = {"outcomes": {}, "provocations": {}, "patches": 0, "seconds": 0.0}
     assert "0 executions, 0 patches" in page([ended(cell(), status=status, reason=died, **empty)])
 
@@ -266,7 +291,9 @@ def test_what_disturbed_the_executors_is_told() -> None:
     quiet, moved = noise | {"cpu_first": 1}, noise | {"cpu_first": 0}
     text = page([ended(cell(), executors=[quiet, moved])])
     assert "  executor on CPU 1: 12 interrupts, 7 switches, 5 stolen ticks\n" in text
-    assert "  executor on CPU 1: 12 interrupts, 7 switches, 5 stolen ticks, moved there from CPU 0\n" in text
+    assert text.endswith(
+        "  executor on CPU 1: 12 interrupts, 7 switches, 5 stolen ticks, moved there from CPU 0"
+    )
 
 
 def test_events_in_no_time_have_no_rate() -> None:

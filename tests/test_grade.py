@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stress.errors import CaseError
-from stress.grade import EVENTS, NEEDED, Record, aggregate, counts_of, grade, total, worst
+from stress.grade import DID, EVENTS, NEEDED, Record, aggregate, counts_of, grade, total, worst
 from stress.model import Grade, Outcome, Phase
 from stress.promises import Level, load_promises
 from stress.stats import upper_bound_95
@@ -73,7 +73,7 @@ def test_enough_and_nothing_seen_is_clean_with_a_bound_and_what_it_survived() ->
     assert (verdict.trials, verdict.events) == (10_000_000, 0)
     assert verdict.upper_bound == upper_bound_95(0, 10_000_000)
     assert verdict.promise_level == Level.FORBIDDEN
-    assert "clean under: none" in verdict.reasons
+    assert "nothing provoked it" in verdict.reasons
     assert any("3.0e-7" in reason for reason in verdict.reasons)
 
 
@@ -82,7 +82,10 @@ def test_what_the_manual_forbids_is_forbidden_and_says_by_which_text(outcome: Ou
     verdict = grade(record({"post": {outcome: 1}}), PROMISES)
     assert (verdict.grade, verdict.promise_level) == (Grade.FORBIDDEN, Level.FORBIDDEN)
     assert "7.6.1" in verdict.reasons[0]
-    assert verdict.reasons[0].startswith(f"1 {outcome} of 10000001 (post): forbidden.")
+    told = (
+        f"1 of 10,000,001 executions {DID[outcome]} when the change had been declared complete: forbidden. "
+    )
+    assert verdict.reasons[0].startswith(told)
 
 
 def test_what_only_folklore_excludes_is_surprising() -> None:
@@ -99,8 +102,8 @@ def test_what_is_allowed_is_interesting() -> None:
 def test_the_worst_outcome_decides_and_comes_first() -> None:
     verdict = grade(record({"concurrent": {"torn": 90_000}, "post": {"stale": 1}}, kind="K3"), PROMISES)
     assert verdict.grade == Grade.FORBIDDEN
-    assert verdict.reasons[0].startswith("1 stale")
-    assert verdict.reasons[1].startswith("90000 torn")
+    assert verdict.reasons[0].startswith("1 of 10,090,001 executions ran stale code")
+    assert verdict.reasons[1].startswith("90,000 of 10,090,001 executions ran torn code")
 
 
 def test_the_vendor_asked_for_replaces_the_cpus_own() -> None:
@@ -188,7 +191,7 @@ def test_executions_count_where_the_promise_could_have_been_broken() -> None:
     busy = {"concurrent": {"old": 10_000_000}, "post": {"new": 10}, "resumed": {"new": 10_000_000}}
     verdict = grade({**cell, "outcomes": busy}, PROMISES)
     assert verdict.grade == Grade.UNPROVEN
-    assert "too few executions: 10 (post)" in verdict.reasons[0]
+    assert "too few executions in which it could be broken (post): 10, where 100,000" in verdict.reasons[0]
 
 
 def test_nothing_executed_is_unproven() -> None:

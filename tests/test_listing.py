@@ -14,6 +14,7 @@ from stress.cases import load_cases
 from stress.errors import UsageError
 from stress.host import Host, read_host
 from stress.matrix import Request, build
+from stress.promises import load_promises
 from stress.regimes import load_provocations, load_regimes
 from tests.trees.hosts import PROBE, guest
 from tests.trees.machines import plant, regular
@@ -55,6 +56,38 @@ def test_every_regime_is_a_row_with_what_this_machine_lacks_for_it() -> None:
         "flag+serialize": "serialize"
     }
     assert {row["claims"] for row in found.values()} == {"complete", "nothing"}
+
+
+def test_every_code_is_findable_and_those_that_nobody_has_say_why() -> None:
+    """A case or regime less, and a code that nobody carries any more, is noticed here."""
+    promises = load_promises()
+    found = {row["code"]: row for row in rows("codes")}
+    assert list(found) == [*promises.kinds, *promises.codes]
+    assert {code for code, row in found.items() if not row["names"]} == set(promises.absent)
+    for code, row in found.items():
+        assert row["meaning"] == (promises.kinds | promises.codes)[code]
+        assert row["source"]
+        assert row["used by"] == len(row["names"])
+        assert row["absent"] == promises.absent.get(code, "")
+    assert "x86-64" in found["R9"]["absent"]
+
+
+def test_cases_and_regimes_name_between_them_every_code_that_is_not_absent() -> None:
+    cases, regimes = rows("cases"), rows("regimes")
+    kinds = {kind for row in cases for kind in (row["kind"], *row["also"].split(",")) if kind}
+    kinds |= {row["kind"] for row in regimes if row["kind"]}
+    promises = load_promises()
+    assert kinds == set(promises.kinds) - set(promises.absent)
+    assert {row["code"] for row in regimes} == set(promises.codes) - set(promises.absent)
+    assert all(row["source"] for row in (*cases, *regimes))
+
+
+def test_who_carries_a_code_is_named() -> None:
+    found = {row["code"]: row["names"] for row in rows("codes")}
+    assert {"two-imm8", "two-opcodes"} <= set(found["K11"])
+    assert "frame-swap" in found["K20"]
+    assert "mov-imm32" in found["K4"]
+    assert found["R1m"] == ["flag+mfence"]
 
 
 def test_every_provocation_is_a_row_with_its_steps() -> None:
@@ -152,7 +185,8 @@ def test_a_regime_is_shown_with_every_step_and_what_it_claims(name: str) -> None
     assert text.startswith(f"{name} ({regime.code}): {regime.summary}\nsource: {regime.source}\n")
     for number, step in enumerate(regime.writer, 1):
         assert f"    {number}. {step.text}" in text
-    assert all(f". {step.text}" in text for step in regime.executor)
+    for number, exec_step in enumerate(regime.executor, len(regime.writer) + 1):
+        assert f"    {number}. {exec_step.text}" in text
     assert f"via: {regime.via}" in text
     assert ("after the last step no executor may run old code" in text) == regime.completes
     assert ("breaks on purpose: " in text) == bool(regime.ablation_of)

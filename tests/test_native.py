@@ -356,7 +356,7 @@ def test_the_int3_protocol_without_its_syncs_tears() -> None:
     for _ in range(10):
         record = run_cell(
             CASES["mov-imm32"],
-            REGIMES["int3-nosync"],
+            REGIMES["int3+sync-core-without-2-4-6"],
             Limits(2.0),
             Site(64, 2),
             provocations=(PROVOCATIONS["executor-flush-both"],),

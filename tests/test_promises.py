@@ -54,6 +54,8 @@ def test_every_code_has_a_row_for_every_vendor() -> None:
 
 def test_every_row_cites_and_explains_itself_and_no_source_is_idle() -> None:
     rows = [*DATA["concurrent"], *DATA["protocols"], *DATA["post"]]
+    mixes = [mix for row in rows for mix in row.get("mixes", {}).values()]
+    assert all(mix["why"].strip().endswith(".") for mix in mixes)
     assert all(row["source"] and row["why"].strip().endswith((".", ")")) for row in rows)
     used = {name for row in [*rows, *DATA["rules"].values()] for name in row["source"]}
     assert used == set(DATA["sources"])
@@ -89,10 +91,63 @@ def test_a_store_inside_a_line_is_folklore_on_intel_and_one_across_is_not() -> N
     assert torn("K3", INTEL) == torn("K4", INTEL) == Level.ALLOWED
 
 
-def test_two_instructions_may_mix_but_not_fault_on_amd() -> None:
-    assert torn("K11", AMD) == Level.ALLOWED
-    assert look_up("K11", "R0", AMD, Outcome.FAULT).level == Level.FORBIDDEN
-    assert look_up("K13", "R0", AMD, Outcome.FAULT).level == Level.ALLOWED
+MIXES = {
+    # kind: what the AMD manual says of whole-instruction mixes (volume 2, 7.6.1); every other mix is forbidden
+    "K11": {"AB'": "allowed", "A'B": "forbidden"},
+    "K12": {"A'X": "forbidden"},
+    "K13": {"AX": "allowed"},
+    "K18": {"A'B": "forbidden", "A'X": "forbidden"},
+}
+
+
+@pytest.mark.parametrize("kind", DATA["kinds"])
+@pytest.mark.parametrize("outcome", [Outcome.TORN, Outcome.FAULT, Outcome.HANG])
+def test_whole_instruction_mixes_are_promised_on_amd_kind_by_kind(kind: str, outcome: Outcome) -> None:
+    phase = Phase.CONCURRENT
+    for pattern in PROMISES.patterns:
+        found = PROMISES.look_up(kind, "R0", AMD, phase, outcome, False, False, True, pattern)
+        rest = look_up(kind, "R0", AMD, outcome, completes=False)
+        named = MIXES.get(kind, {}).get(pattern)
+        assert found.level == (named or rest.level), pattern
+        assert (found == rest) == (named is None), pattern
+        on_intel = PROMISES.look_up(kind, "R0", INTEL, phase, outcome, False, False, True, pattern)
+        assert on_intel == look_up(kind, "R0", INTEL, outcome, completes=False)
+        other = PROMISES.look_up(kind, "R0", OTHER, phase, outcome, False, False, True, pattern)
+        assert STRENGTH[other.level] <= min(STRENGTH[found.level], STRENGTH[on_intel.level])
+
+
+def test_a_mix_says_nothing_of_old_code() -> None:
+    for pattern in PROMISES.patterns:
+        stale = PROMISES.look_up(
+            "K11", "R3", AMD, Phase.CONCURRENT, Outcome.STALE, True, False, True, pattern
+        )
+        assert stale == look_up("K11", "R3", AMD, Outcome.STALE)
+
+
+def test_a_complete_protocol_excludes_every_mix() -> None:
+    for pattern, code in product(PROMISES.patterns, ("R4", "R5q")):
+        found = PROMISES.look_up("K11", code, AMD, Phase.CONCURRENT, Outcome.TORN, True, False, True, pattern)
+        assert found == look_up("K11", code, AMD, Outcome.TORN)
+
+
+def test_the_way_back_of_one_to_many_is_many_to_one() -> None:
+    assert PROMISES.back == {"K12": "K13", "K13": "K12"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"), [("K11", "forbidden"), ("K12", "forbidden"), ("K13", "forbidden")]
+)
+def test_a_mix_that_is_no_whole_instructions_is_forbidden_on_amd(kind: str, level: str) -> None:
+    assert torn(kind, AMD) == look_up(kind, "R0", AMD, Outcome.FAULT).level == level
+    assert torn(kind, INTEL) == Level.ALLOWED
+
+
+def test_what_a_membarrier_ends_it_ends_in_every_protocol_that_ends_with_it() -> None:
+    """R4's last step is R3: where R3 leaves only the new code, R4 does."""
+    for vendor, outcome in product(VENDORS, [*BAD, Outcome.TRAP]):
+        last = look_up("K3", "R3", vendor, outcome, Phase.POST)
+        assert look_up("K3", "R4", vendor, outcome, Phase.POST).level == last.level
+        assert "membarrier" in last.source
 
 
 @pytest.mark.parametrize(
@@ -105,7 +160,7 @@ def test_two_instructions_may_mix_but_not_fault_on_amd() -> None:
         ("R2", "forbidden", "forbidden"),
         ("R3", "forbidden", "forbidden"),
         ("R3x", "allowed", "allowed"),
-        ("R4", "forbidden", "relied-on"),
+        ("R4", "forbidden", "forbidden"),
         ("R5", "relied-on", "relied-on"),
         ("R6", "relied-on", "relied-on"),
         ("R7", "forbidden", "forbidden"),
@@ -220,6 +275,7 @@ def test_unknown_codes_are_refused_in_one_line(kind: str, code: str) -> None:
         ('source = ["APM-ASYNC"]', 'source = ["APM-NONE"]', "APM-NONE: missing"),
         ('confidence = "M"', 'confidence = "X"', "confidence: one of H, M, U"),
         ("[kinds]", "[[kinds]", "promises.toml"),
+        ("mixes.AX]", "mixes.AY]", "'AY' is not a valid Pattern"),
     ],
 )
 def test_a_wrong_table_is_refused_in_one_line(old: str, new: str, told: str) -> None:
@@ -235,8 +291,9 @@ def test_a_wrong_table_is_refused_in_one_line(old: str, new: str, told: str) -> 
 
 def levels(row: dict[str, Any], outcomes: Iterable[str]) -> str:
     by_level = {level: [o for o in outcomes if row.get(o) == level] for level in Level}
-    said = "; ".join(f"{', '.join(names)} {level}" for level, names in by_level.items() if names)
-    return f"{said} ({row['confidence']})"
+    said = [f"{', '.join(names)} {level}" for level, names in by_level.items() if names]
+    said += [f"mix {name} {mix['level']}" for name, mix in row.get("mixes", {}).items()]
+    return f"{'; '.join(said)} ({row['confidence']})"
 
 
 def doc_rows(table: str, key: str, names: dict[str, str], outcomes: tuple[str, ...]) -> Iterator[str]:
@@ -255,7 +312,8 @@ def doc_lines() -> Iterator[str]:
     yield from doc_rows("concurrent", "kinds", DATA["kinds"], ("torn", "fault", "stale", "hang"))
     yield from doc_rows("protocols", "codes", PROTOCOLS, ("torn", "fault", "stale"))
     yield from doc_rows("post", "codes", DATA["codes"], ("stale", "torn", "fault", "trap"))
-    yield from (f"| {name} | {text} |" for name, text in DATA["sources"].items())
+    for key in ("patterns", "sources"):
+        yield from (f"| {name} | {text} |" for name, text in DATA[key].items())
 
 
 def test_the_documentation_prints_the_tables_as_they_are() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stress.ablations import WITHOUT
 from stress.errors import CaseError
 from stress.matrix import choose_regimes
 from stress.model import ExecStep, Step
@@ -93,12 +94,8 @@ CODES = {
     "R2": "flag+cpuid flag+serialize flag+iret alias+flag+cpuid",
     "R3": "sync-core alias+sync-core procmem+sync-core vmwritev+sync-core",
     "R3x": "private global global-expedited rseq",
-    "R4": "int3+sync-core int3-nosync int3-nofirst int3-nomid int3-nolast int3-notrap int3-nofirst-nomid "
-    "int3-nofirst-nolast int3-nomid-nolast alias+int3+sync-core alias+int3-nosync procmem+int3+sync-core "
-    "vmwritev+int3+sync-core",
-    "R4s": "int3+signal int3+signal-nosync int3+signal-nofirst int3+signal-nomid int3+signal-nolast "
-    "int3+signal-nofirst-nomid int3+signal-nofirst-nolast int3+signal-nomid-nolast process+int3+signal "
-    "process+int3+sync-core process+int3-nosync ptrace+int3+signal ptrace+int3+sync-core ptrace+int3-nosync",
+    "R4": "int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core",
+    "R4s": "int3+signal process+int3+signal process+int3+sync-core ptrace+int3+signal ptrace+int3+sync-core",
     "R4d": "int3+delay-2000 int3+delay-3000",
     "R5": "signal process+signal",
     "R5q": "quiesce quiesce-early alias+quiesce",
@@ -112,36 +109,31 @@ PUBLISH_ONLY = {"R7", "R7b", "R9"}
 
 def test_regimes_are_those_of_the_design() -> None:
     codes = {name: code for code, names in CODES.items() for name in names.split()}
-    assert {name: regime.code for name, regime in REGIMES.items()} == codes
+    derived = {name for name in REGIMES if WITHOUT in name}
+    assert {name: regime.code for name, regime in REGIMES.items() if name not in derived} == codes
+    assert {REGIMES[name].code for name in derived} == {"R4", "R4s"}
     assert set(load_promises().codes) - set(CODES) == PUBLISH_ONLY
     assert [name for name, regime in REGIMES.items() if not regime.patches] == ["idle"]
     silent = {name for name, regime in REGIMES.items() if not regime.completes}
     assert silent == {"idle", "none", "flag", "alias", "process", "procmem", "vmwritev", "ptrace"}
 
 
-PLACES = {"first": 0, "mid": 1, "last": 2}
+SYNCS = ("2", "4", "6", "2-4", "2-6", "4-6", "2-4-6")
 
 
 @pytest.mark.parametrize(
-    ("protocol", "prefix", "sync"),
-    [
-        ("int3+sync-core", "int3", Step("membarrier", "sync-core")),
-        ("int3+signal", "int3+signal", Step("signal")),
-    ],
+    ("protocol", "sync"),
+    [("int3+sync-core", Step("membarrier", "sync-core")), ("int3+signal", Step("signal"))],
 )
-def test_each_sync_and_each_pair_is_left_out_once(protocol: str, prefix: str, sync: Step) -> None:
+def test_each_sync_and_each_pair_is_left_out_once(protocol: str, sync: Step) -> None:
     complete = REGIMES[protocol]
-    at = [n for n, step in enumerate(complete.writer) if step == sync]
-    assert len(at) == len(PLACES)
-    missing = {f"{prefix}-nosync": tuple(PLACES)}
-    for count in (1, 2):
-        for names in combinations(PLACES, count):
-            missing[prefix + "".join(f"-no{name}" for name in names)] = names
-    for name, left_out in missing.items():
-        gone = {at[PLACES[place]] for place in left_out}
-        regime = REGIMES[name]
-        assert regime.writer == tuple(step for n, step in enumerate(complete.writer) if n not in gone), name
+    assert [n for n, step in enumerate(complete.writer, 1) if step == sync] == [2, 4, 6]
+    for numbers in SYNCS:
+        gone = {int(number) for number in numbers.split("-")}
+        regime = REGIMES[f"{protocol}-without-{numbers}"]
+        assert regime.writer == tuple(step for n, step in enumerate(complete.writer, 1) if n not in gone)
         assert (regime.ablation_of, regime.completes, regime.via) == (protocol, True, complete.via)
+        assert all(f"step {n} ({sync.text})" in regime.summary for n in gone)
 
 
 def test_every_ablation_has_the_steps_of_its_protocol_less_some_or_in_another_order() -> None:
@@ -155,12 +147,84 @@ def test_every_ablation_has_the_steps_of_its_protocol_less_some_or_in_another_or
         assert not more or set(more) == {Step("membarrier", "sync-core")}, regime.name
 
 
+def without(*words: str) -> dict[str, str]:
+    """The regimes that are there only because they were asked for, and what each breaks."""
+    found = load_regimes(asked=words)
+    return {name: found[name].ablation_of for name in found if name not in EVERY}
+
+
+def test_any_step_is_left_out_where_that_is_asked_for() -> None:
+    assert without("int3+signal-without-1") == {"int3+signal-without-1": "int3+signal"}
+    assert without("none, flag+cpuid-without-3") == {"flag+cpuid-without-3": "flag+cpuid"}
+    (regime,) = choose_regimes(["flag+cpuid-without-3"], ())
+    assert (regime.writer, regime.executor) == (REGIMES["flag"].writer, ())
+    assert regime.summary == "flag+cpuid without step 3 (cpuid on-change)"
+
+
+def test_a_template_has_ablations_too() -> None:
+    found = without("int3+delay-77-without-2")
+    assert found == {"int3+delay-77": "", "int3+delay-77-without-2": "int3+delay-77"}
+
+
+def test_a_glob_means_every_step_and_every_pair_that_makes_sense() -> None:
+    protocol = REGIMES["int3+sync-core"]
+    found = {regime.name for regime in choose_regimes(["int3+sync-core-without-*"], ())}
+    numbers = [str(n) for n in (1, 2, 4, 6)] + [f"{a}-{b}" for a, b in combinations((1, 2, 4, 6), 2)]
+    assert len(protocol.writer) == 7
+    assert found == {f"int3+sync-core-without-{n}" for n in [*numbers, "2-4-6"]}  # the last is listed
+    assert set(without("quiesce-without-*")) == {"quiesce-without-1-3"}
+
+
+def test_an_ablation_of_a_published_protocol_obeys_the_rules_of_publishing() -> None:
+    found = without("jit-text-without-*")
+    assert "jit-text-without-4" in found  # the fence
+    assert not any(name.endswith(("-3", "-7")) for name in found)  # the fill, the flag
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("int3+signal-without-8", "'8' are no steps of int3+signal; give numbers from 1 to 7, in order, as"),
+        ("int3+signal-without-4-2", "'4-2' are no steps of int3+signal; give numbers from 1 to 7, in order"),
+        ("int3+signal-without-2-2", "'2-2' are no steps of int3+signal"),
+        ("int3+signal-without-3", "without-3.writer: the stores of new bytes leave some old; store all,"),
+        (
+            "int3+signal-without-7",
+            "without-7.completes: nothing says when the change is complete; end writer",
+        ),
+    ],
+)
+def test_an_ablation_that_cannot_be_is_refused_in_one_line(word: str, told: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        load_regimes(asked=[word])
+    assert told in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_an_ablation_has_no_ablations(tmp_path: Path) -> None:
+    assert without("quiesce-early-without-*", "none-without-1") == {}
+
+
+def test_steps_that_a_table_lists_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD + 'without = ["1"]\n')
+    assert load_regimes(path)["mine-without-1"].ablation_of == "mine"
+    path.write_text(GOOD + 'without = ["9"]\n')
+    with pytest.raises(CaseError, match=r"regimes.mine.without: '9' are no steps of mine; give numbers from"):
+        load_regimes(path)
+    path.write_text(GOOD + 'without = ["2"]\n')
+    with pytest.raises(CaseError, match=r"regimes.mine-without-2.writer: the stores of new bytes leave some"):
+        load_regimes(path)
+
+
 def test_a_template_is_a_regime_for_every_number() -> None:
     for number in (1, 77, 2000, 2**64 - 1):
         regime = load_regimes(asked=["none,int3-*", f"idle, int3+delay-{number}"])[f"int3+delay-{number}"]
         assert [step.value for step in regime.writer if step.op == "delay"] == [number] * 3
         assert f" {number} ticks " in regime.summary
-        assert [step for step in regime.writer if step.op != "delay"] == list(REGIMES["int3-nosync"].writer)
+        assert [step for step in regime.writer if step.op != "delay"] == list(
+            REGIMES["int3+sync-core-without-2-4-6"].writer
+        )
     assert list(load_regimes(asked=["int3+delay-007", "int3+delay-x", "int3+delay-"])) == list(EVERY)
     assert choose_regimes(["int3+delay-5"], ())[0].name == "int3+delay-5"
 
@@ -224,7 +288,7 @@ def test_needs_follow_from_the_steps() -> None:
     assert REGIMES["alias"].needs == ("alias",)
     assert REGIMES["flag+serialize"].needs == ("rwx", "serialize")
     assert REGIMES["flag+mfence"].needs == ("rwx", "mfence-serializes")
-    assert REGIMES["int3-nosync"].needs == ("rwx",)
+    assert REGIMES["int3+sync-core-without-2-4-6"].needs == ("rwx",)
     assert REGIMES["alias+int3+sync-core"].needs == ("alias", "membarrier-sync-core")
     assert REGIMES["rseq"].needs == ("rwx", "membarrier-rseq")
     assert REGIMES["process"].needs == ("alias",)
@@ -265,7 +329,7 @@ BROKEN = {
         "completes",
         "complete",
         "regimes.mine.complete: unknown key; the keys here are code, summary, "
-        "source, writer, executor, via, completes, needs, min_patch, ablation_of",
+        "source, writer, executor, via, completes, needs, min_patch, ablation_of, without",
     ),
     "no table": ("[regimes.mine]", "[regimes]", "regimes.code: 'R3' has the wrong type; give a table"),
     "name": (

@@ -107,7 +107,15 @@ def test_clean_trials_lower_the_bound_and_events_raise_it(events: int, clean: in
     assert upper_bound_95(events + 1, events + 1 + clean) >= bound * (1 - 1e-12)
 
 
+@pytest.mark.parametrize("events", [10**8, 10**8 + 7, 10**10, 10**12])
+def test_a_great_many_events_are_bounded_as_exactly(events: int) -> None:
+    low, high = poisson_interval(events)
+    assert low == pytest.approx(scipy_stats.chi2.ppf(0.025, 2 * events) / 2, rel=1e-11)
+    assert high == pytest.approx(scipy_stats.chi2.isf(0.025, 2 * events + 2) / 2, rel=1e-11)
+
+
 def test_large_counts_take_no_noticeable_time() -> None:
+    assert poisson_interval(10**12)
     begun = time.process_time()
     for events in range(100):
         upper_bound_95(1_000_000 + events, 10**13)

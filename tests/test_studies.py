@@ -39,8 +39,9 @@ def tables(text: str) -> Tables:
         lines = [[part.strip() for part in line.split("|")[1:-1]] for line in rest.strip().splitlines()]
         head, rule, *rows = lines
         assert rule == ["---"] * len(head)
-        assert len({row[0] for row in rows}) == len(rows)
-        found[name] = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+        keys = 2 if "store" in head[1:] else 1
+        found[name] = {" ".join(row[:keys]): dict(zip(head[keys:], row[keys:], strict=True)) for row in rows}
+        assert len(found[name]) == len(rows)
     return found
 
 
@@ -52,14 +53,25 @@ def mutants(*records: Record) -> Tables:
     return tables(FORMATS["mutants"](RUN, records, PROMISES))
 
 
-def seen(*records: Record, site: str = "x64+2", store: str = "whole") -> str:
-    """What the table says of one site and store of the only case, in front of what readers saw."""
-    return atomicity(*records)["mov-imm32"][site][store].partition(";")[0]
+EVERY = "mov-imm32, every site and store"
+SUMMARY = "mov-imm32: 4 bytes"
+
+
+def row(*records: Record) -> dict[str, str]:
+    """What the table of every site and store says of the only one."""
+    (found,) = atomicity(*records)[EVERY].values()
+    return found
+
+
+def seen(*records: Record) -> str:
+    """How often events were seen, as the table says it, and what sort of tears they were."""
+    found = row(*records)
+    return f"{found['torn']} ({found['tears']})" if found["tears"] else found["torn"]
 
 
 def readers(*records: Record) -> str:
     """What the table says that data readers saw."""
-    return atomicity(*records)["mov-imm32"]["x64+2"]["whole"].partition("; ")[2]
+    return row(*records)["data readers"]
 
 
 # ---- where the boundaries are ----------------------------------------------------------------------------------
@@ -108,12 +120,56 @@ def test_sites_and_stores_stand_in_their_order_and_what_was_not_run_is_left_empt
     sites = [Site(4096, 1), Site(64, 2), INSIDE, Site(64, 1), Site(8, 3)]
     cells = [torn(cell(site=site, store="bytes")) for site in sites]
     found = atomicity(*cells, ended(cell(store="whole")), ended(cell("mov-imm64")))
-    assert list(found) == ["mov-imm32", "mov-imm64"]
-    assert list(found["mov-imm32"]) == ["in8", "x8+3", "x64+1", "x64+2", "x4096+1"]
-    assert list(found["mov-imm32"]["in8"]) == ["whole", "bytes"]
-    assert found["mov-imm32"]["in8"]["whole"] == ""
-    assert found["mov-imm32"]["x64+2"]["whole"] == f"{NOTHING}; no witness"
-    assert list(found["mov-imm64"]) == ["x64+2"]
+    assert list(found) == [SUMMARY, EVERY, "mov-imm64: 8 bytes", "mov-imm64, every site and store"]
+    assert list(found[EVERY]) == [
+        "in8 bytes", "x8+3 bytes", "x64+1 bytes", "x64+2 whole", "x64+2 bytes", "x4096+1 bytes",
+    ]  # fmt: skip
+    assert found[EVERY]["x64+2 whole"]["data readers"] == "no witness"
+    assert list(found[SUMMARY]) == ["whole", "bytes"]
+    assert found[SUMMARY]["whole"] == {
+        "inside": "",
+        "across 8": "",
+        "across 64": f"{NOTHING}; no witness",
+        "across 4096": "",
+    }
+
+
+def test_the_summary_counts_the_sites_that_showed_something_and_names_the_worst() -> None:
+    few, many, none = (cell(site=Site(64, n)) for n in (1, 2, 3))
+    witnesses = [witness(few), witness(many, front=7), witness(none)]
+    found = atomicity(torn(few, 5), torn(many, 95), ended(none), *witnesses)[SUMMARY]["whole"]["across 64"]
+    assert found.startswith("2 of 3, up to 190/s (")
+    assert found.endswith("); one event or front first")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"1100": 5}, "2n 2o 100 %"),
+        ({"0011": 5}, "2o 2n 100 %"),  # the byte that is newer is the back one
+        ({"0033": 5}, "2n 2o 100 %"),  # image 0 follows image 3
+        ({"2200": 5}, "2x 2y 100 %"),
+        ({"1000": 60, "2111": 20, "1100": 20}, "1n 3o 80 %, 2n 2o 20 %"),
+        ({"1000": 60, "1100": 30, "1110": 10}, "1n 3o 60 %, 2n 2o 30 % and 1 more"),
+        ({"0101": 5}, "1o 1n 1o 1n 100 %"),
+    ],
+)
+def test_mixes_are_told_by_which_bytes_were_new(labels: dict[str, int], told: str) -> None:
+    signatures = [wrong(label, count) for label, count in labels.items()]
+    record = ended(cell(), {"torn": sum(labels.values())}, signatures=signatures)
+    assert row(record)["mixes"] == told
+
+
+def test_mixes_that_are_not_known_are_not_guessed() -> None:
+    both, none = wrong("1100", 6) | {"mixes": ["1100", "0011"]}, wrong("", 4) | {"mixes": []}
+    assert (
+        row(ended(cell(), {"torn": 10}, signatures=[both, none]))["mixes"] == "several 60 %, none known 40 %"
+    )
+
+
+def test_one_byte_has_no_sides_to_read() -> None:
+    found = atomicity(ended(cell("opcode-byte", site=INSIDE)))["opcode-byte, every site and store"]
+    assert found["in8 whole"]["data readers"] == "one byte"
 
 
 def test_shares_of_store_tears_and_fetch_tears_are_those_of_the_witness() -> None:
@@ -185,7 +241,8 @@ def test_the_witness_of_something_else_says_nothing(other: Record) -> None:
 # ---- which steps are needed ------------------------------------------------------------------------------------
 
 PROTOCOL = "int3+sync-core"
-BROKEN = "int3-nofirst"
+BROKEN = "int3+sync-core-without-2"
+BY_TURN = f"{PROTOCOL}, by provocation"
 
 
 def turns(of: str, events: dict[str, int], seconds: float = 0.25, **changes: Any) -> Record:
@@ -200,8 +257,10 @@ def turns(of: str, events: dict[str, int], seconds: float = 0.25, **changes: Any
 def test_each_broken_variant_stands_below_the_complete_protocol() -> None:
     complete = turns(PROTOCOL, {"none": 0, "executor-flush-tail": 0})
     broken = turns(BROKEN, {"none": 0, "executor-flush-tail": 50})
-    (name, rows) = next(iter(mutants(broken, ended(cell(regime="none")), complete).items()))
-    assert (name, list(rows)) == (PROTOCOL, [PROTOCOL, BROKEN])
+    found = mutants(broken, ended(cell(regime="none")), complete)
+    assert list(found) == [PROTOCOL, BY_TURN]
+    rows = found[BY_TURN]
+    assert list(rows) == [PROTOCOL, BROKEN]
     bound = f"0 (<{short_rate(upper_bound_95(0, 10_000_000))})"
     assert rows[PROTOCOL] == {"none": bound, "executor-flush-tail": bound}
     assert rows[BROKEN] == {"none": bound, "executor-flush-tail": "200/s"}
@@ -209,27 +268,27 @@ def test_each_broken_variant_stands_below_the_complete_protocol() -> None:
 
 def test_cells_of_one_regime_are_summed_by_provocation() -> None:
     one, other = turns(BROKEN, {"none": 10}, seconds=1.0), turns(BROKEN, {"none": 30}, seconds=3.0)
-    assert mutants(one, other)[PROTOCOL][BROKEN] == {"none": "10/s"}
+    assert mutants(one, other)[BY_TURN][BROKEN] == {"none": "10/s"}
 
 
 def test_the_first_event_is_told_where_one_cell_had_one_provocation() -> None:
     executors = [{"first_event_seconds": 0.5}, {"first_event_seconds": 0.0125}, {"first_event_seconds": None}]
     alone = turns(BROKEN, {QUIET.name: 50}, executors=executors)
-    assert mutants(alone)[PROTOCOL][BROKEN] == {QUIET.name: "200/s, first after 0.013 s"}
+    assert mutants(alone)[BY_TURN][BROKEN] == {QUIET.name: "200/s, 13 ms"}
     never = turns(BROKEN, {QUIET.name: 50}, executors=executors[2:])
-    assert mutants(never)[PROTOCOL][BROKEN] == {QUIET.name: "200/s"}
+    assert mutants(never)[BY_TURN][BROKEN] == {QUIET.name: "200/s"}
     several = turns(BROKEN, {QUIET.name: 50}, executors=executors, provocation="auto")
-    assert mutants(several)[PROTOCOL][BROKEN] == {QUIET.name: "200/s"}
+    assert mutants(several)[BY_TURN][BROKEN] == {QUIET.name: "200/s"}
 
 
 def test_a_provocation_that_one_regime_was_not_run_under_is_left_empty() -> None:
-    rows = mutants(turns(PROTOCOL, {"none": 0}), turns(BROKEN, {"executor-flush-tail": 50}))[PROTOCOL]
+    rows = mutants(turns(PROTOCOL, {"none": 0}), turns(BROKEN, {"executor-flush-tail": 50}))[BY_TURN]
     assert rows[PROTOCOL]["executor-flush-tail"] == rows[BROKEN]["none"] == ""
 
 
 def test_a_provocation_that_had_no_time_has_no_rate() -> None:
-    rows = mutants(turns(BROKEN, {"none": 3}, seconds=0.0))[PROTOCOL]
-    assert "/s" not in rows[BROKEN]["none"]
+    rows = mutants(turns(BROKEN, {"none": 3}, seconds=0.0))[BY_TURN]
+    assert rows[BROKEN]["none"] == "3 in no time"
 
 
 def test_cells_that_did_not_run_to_their_end_do_not_count() -> None:
@@ -238,7 +297,52 @@ def test_cells_that_did_not_run_to_their_end_do_not_count() -> None:
         ended(cell(regime=BROKEN), status="skipped", outcomes={}, provocations={}),
     ]
     assert mutants(*lost) == {}
-    assert list(mutants(*lost, turns("int3-nolast", {"none": 3}))[PROTOCOL]) == [PROTOCOL, "int3-nolast"]
+    assert list(mutants(*lost, turns("int3+sync-core-without-6", {"none": 3}))[PROTOCOL]) == [
+        PROTOCOL,
+        "int3+sync-core-without-6",
+    ]
+
+
+def one_by_one(of: str, events: dict[str, int], first: float | None) -> list[Record]:
+    """Cells of one provocation each, with the time to the first event where there was one."""
+    return [
+        turns(of, {name: n}, provocation=name, executors=[{"first_event_seconds": first if n else None}])
+        for name, n in events.items()
+    ]
+
+
+def test_the_summary_says_what_is_left_out_what_went_red_and_how_soon() -> None:
+    cells = [
+        *one_by_one(PROTOCOL, {"none": 0, "signals": 0}, None),
+        *one_by_one("int3+sync-core-without-2-4", {"none": 5, "signals": 50}, 0.0021),
+        *one_by_one(BROKEN, {"none": 0, "signals": 50}, 0.2),
+        turns("int3+sync-core-without-4", {"none": 0}),
+    ]
+    rows = mutants(*cells)[PROTOCOL]
+    sync = "`membarrier sync-core`"
+    assert list(rows) == ["nothing", f"2 {sync}", f"4 {sync}", f"2 {sync}; 4 {sync}"]
+    bound = f"0 (<{short_rate(upper_bound_95(0, 20_000_000))})"
+    assert rows["nothing"] == {"red under": "0 of 2", "soonest": "", "most": bound}
+    assert rows[f"2 {sync}"] == {
+        "red under": "1 of 2",
+        "soonest": "200 ms (signals)",
+        "most": "200/s (signals)",
+    }
+    assert rows[f"4 {sync}"]["red under"] == "0 of 1"
+    assert rows[f"2 {sync}; 4 {sync}"]["soonest"] == "2.1 ms (none)"
+
+
+def test_a_variant_with_a_name_of_its_own_is_told_by_it() -> None:
+    rows = mutants(turns("quiesce", {"none": 0}), turns("quiesce-early", {"none": 3}))["quiesce"]
+    assert list(rows) == ["nothing", "`quiesce-early`"]
+
+
+def test_cells_in_which_provocations_take_turns_have_no_first_event() -> None:
+    executors = [{"first_event_seconds": 0.5}]
+    found = mutants(
+        turns(PROTOCOL, {"none": 0}), turns(BROKEN, {"none": 50}, executors=executors, provocation="auto")
+    )
+    assert found[PROTOCOL]["2 `membarrier sync-core`"]["soonest"] == ""
 
 
 def test_without_broken_variants_there_is_no_table() -> None:
