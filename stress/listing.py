@@ -19,7 +19,7 @@ from stress.mixes import (
     strangers,
     thirds,
 )
-from stress.model import Case, ExecStep, Image, Publishing, Regime, Step
+from stress.model import Case, Image, Provocation, Publishing, Regime
 from stress.plan import alone
 from stress.promises import load_promises
 from stress.regimes import load_provocations
@@ -102,13 +102,7 @@ def codes(options: Mapping[str, Any]) -> Rows:
 def provocations(_options: Mapping[str, Any]) -> Rows:
     """One row a provocation."""
     return [
-        {
-            "provocation": p.name,
-            "steps": _steps(p.writer, p.executor),
-            "antagonist": p.antagonist,
-            "summary": p.summary,
-            "cost": p.cost,
-        }
+        {"provocation": p.name, "steps": _steps(p), "summary": p.summary, "cost": p.cost}
         for p in load_provocations().values()
     ]
 
@@ -128,8 +122,9 @@ def stores(_options: Mapping[str, Any]) -> Rows:
     ]
 
 
-def _steps(writer: Sequence[Step], executor: Sequence[ExecStep]) -> str:
-    sides = {"writer": [step.text for step in writer], "executor": [step.text for step in executor]}
+def _steps(p: Provocation) -> str:
+    sides = {"writer": [step.text for step in p.writer], "executor": [step.text for step in p.executor]}
+    sides["antagonist"] = [p.antagonist] if p.antagonist else []
     return "; ".join(f"{side}: {', '.join(texts)}" for side, texts in sides.items() if texts)
 
 
