@@ -13,7 +13,7 @@
 #define XMC_MAP_BYTES 0x20000ull	/* accessible, around the middle of the reservation */
 #define XMC_ALT_BYTES 0x10000ull	/* an alternate stack; holds the largest AVX-512 and AMX signal frame */
 #define XMC_STACK_BYTES 0x10000ull	/* what a region may use below its frame */
-#define XMC_BAIT_AT (XMC_MAP_BYTES - 4096)	/* in the accessible mapping, far behind the region and its pads */
+#define XMC_HUGE_BYTES 0x200000ull	/* of a huge page: the region lies in two of them, or in none */
 #define XMC_STAMPS 64			/* publication times kept, a power of two */
 #define XMC_CODE_CLOBBERED (-1)		/* a signature's code where a loop register was left changed */
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
@@ -59,6 +59,8 @@ struct store_job {
 struct region {
 	uint8_t *reservation;
 	uint64_t reserved;
+	uint8_t *window;		/* accessible, in the middle of the reservation */
+	uint64_t window_bytes;
 	uint8_t *arena;			/* XMC_ARENA_PAGES pages of other code */
 	uint64_t bait;			/* address, for the mispredict step */
 	uint8_t *alias;			/* NULL where the writer uses the executors' mapping */
@@ -121,6 +123,8 @@ struct core {
 	_Atomic uint32_t writer_gone;
 	pid_t pid;			/* of the process that the executors live in */
 	pid_t child;			/* of the writer, where it has a process of its own; 0: none, or reaped */
+	pthread_t antagonist;
+	_Atomic uint32_t antagonist_gone;
 	pthread_t victim;		/* the thread that a tracer stops, so that it may write */
 	_Atomic int32_t victim_tid;	/* 0: not started yet */
 	int mem_fd;			/* /proc/self/mem; -1: not open */
@@ -165,6 +169,8 @@ void region_unmap(struct region *region);
 /* Change the executors' rights (enum xmc_protect), or map the same memory over itself. 0 or -errno. */
 int region_protect(const struct region *region, uint32_t protect);
 int region_remap(const struct region *region);
+/* How many pages of XMC_HUGE_BYTES the kernel has the region in. Reads /proc: not while threads run. */
+uint32_t region_huge_pages(const struct region *region);
 /* Forget the writer's mapping in this process: another one has inherited it. */
 void region_drop_alias(struct region *region);
 /* Whether `address` lies in the accessible middle of the reservation. */
@@ -217,9 +223,13 @@ int process_start(struct core *core);
 void process_watch(struct core *core);
 void process_end(struct core *core, bool now);
 
-/* writer.c, executor.c: thread bodies. */
+/* writer.c, executor.c, antagonist.c: thread bodies. */
 void *writer_main(void *core);
+void *antagonist_main(void *core);
 void *executor_main(void *executor);
+
+/* antagonist.c: whether a provocation of the plan wants this antagonist, or (NONE) any. */
+bool wants_antagonist(const struct xmc_plan *plan, uint32_t antagonist);
 
 /* writer.c: the pause that the pace asks for. */
 void pause_between(struct core *core, uint64_t *random);

@@ -91,6 +91,7 @@ int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix 
 	alone = *plan;
 	/* We place the mixes ourselves, with plain stores. */
 	alone.via = plan->via == XMC_VIA_SAME || plan->via == XMC_VIA_VMWRITEV ? XMC_VIA_SAME : XMC_VIA_ALIAS;
+	alone.guard_is_ours = 0;	/* a branch to itself is then a mix like any other */
 	alone.n_executors = 1;
 	alone.hang_ms = 5;		/* nothing else runs here: a mix that takes longer will take for ever */
 	memset(&result, 0, sizeof(result));

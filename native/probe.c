@@ -8,9 +8,9 @@
 #define MEASURE_NS 5000000ull
 
 /* Whether the region can be had through `via`; -ENOMEM and the like come from the reservation itself. */
-static bool can_map(uint32_t via, uint64_t *features)
+static bool can_map(uint32_t via, uint32_t huge_pages, uint64_t *features)
 {
-	struct xmc_plan plan = { .via = via, .n_images = 2, .region_len = 1 };
+	struct xmc_plan plan = { .via = via, .huge_pages = huge_pages, .n_images = 2, .region_len = 1 };
 	struct region region = { 0 };
 	int rc = region_map(&region, &plan);
 
@@ -18,6 +18,18 @@ static bool can_map(uint32_t via, uint64_t *features)
 		*features |= XMC_FEATURE_RESERVE;
 	region_unmap(&region);
 	return rc == 0;
+}
+
+/* A page that was writable, made executable again: what W^X does, and what PR_SET_MDWE refuses. */
+static bool can_protect_x(void)
+{
+	struct xmc_plan plan = { .via = XMC_VIA_ALIAS, .n_images = 2, .region_len = 1 };
+	struct region region = { 0 };
+	bool can = !region_map(&region, &plan) && !region_protect(&region, XMC_PROTECT_RW) &&
+		   !region_protect(&region, XMC_PROTECT_RX);
+
+	region_unmap(&region);
+	return can;
 }
 
 /* Ask on a range that no thread executes, and switch it off at once. */
@@ -38,10 +50,14 @@ int xmc_probe(struct xmc_probe *probe)
 	memset(probe, 0, sizeof(*probe));
 	xmc_arch_probe(probe);
 	probe->membarrier = commands > 0 ? (uint64_t)commands : 0;
-	if (can_map(XMC_VIA_SAME, &probe->features))
+	if (can_map(XMC_VIA_SAME, 0, &probe->features))
 		probe->features |= XMC_FEATURE_RWX;
-	if (can_map(XMC_VIA_ALIAS, &probe->features))
+	if (can_map(XMC_VIA_SAME, 1, &probe->features))
+		probe->features |= XMC_FEATURE_HUGE_PAGES;
+	if (can_map(XMC_VIA_ALIAS, 0, &probe->features))
 		probe->features |= XMC_FEATURE_ALIAS;
+	if (can_protect_x())
+		probe->features |= XMC_FEATURE_PROTECT_X;
 	probe->features |= via_probe();
 	if (can_contain_syscalls())
 		probe->features |= XMC_FEATURE_SYSCALL_DISPATCH;

@@ -11,23 +11,36 @@ struct shadow {
 	uint8_t bytes[XMC_SHADOW_MARGIN + XMC_IMAGE_BYTES_MAX + XMC_SHADOW_MARGIN];
 };
 
+/* How many bytes the steps put over the head: a guard's or a trap's. */
+static uint32_t head_len(const struct xmc_plan *plan)
+{
+	return plan->guard_is_ours ? xmc_arch_guard_len : xmc_arch_trap_len;
+}
+
+/* The patched bytes behind the head; none where the head lies behind other patched bytes. */
+static struct range rest_of(const struct xmc_plan *plan)
+{
+	uint32_t end = plan->patch + plan->patch_len, behind = plan->head + head_len(plan);
+	uint32_t start = behind > plan->patch ? behind : plan->patch;
+
+	return (struct range){ start, plan->head > plan->patch || start > end ? 0 : end - start };
+}
+
 /* The bytes that a part names. REST leaves the head out wherever the head is part of the patch. */
 static struct range part_range(const struct xmc_plan *plan, uint32_t part)
 {
 	uint32_t front = plan->split ? plan->split : plan->patch_len / 2;
 	struct range all = { plan->patch, plan->patch_len };
 
-	/* Where traps are planted, all that may need storing includes the byte that they stand on. */
-	if (part == XMC_PART_ALL && plan->trap_is_ours)
+	/* Where traps or guards are planted, all that may need storing includes the bytes that they stand on. */
+	if (part == XMC_PART_ALL && (plan->trap_is_ours || plan->guard_is_ours) && plan->head < plan->patch)
 		return (struct range){ plan->head, plan->patch + plan->patch_len - plan->head };
 
 	switch (part) {
 	case XMC_PART_FIRST:
-		return (struct range){ plan->head, xmc_arch_trap_len };
+		return (struct range){ plan->head, head_len(plan) };
 	case XMC_PART_REST:
-		if (plan->head == plan->patch)
-			return (struct range){ plan->patch + xmc_arch_trap_len, plan->patch_len - xmc_arch_trap_len };
-		return all;
+		return rest_of(plan);
 	case XMC_PART_FRONT:
 		return (struct range){ plan->patch, front };
 	case XMC_PART_BACK:
@@ -62,10 +75,12 @@ static int compile_store(struct core *core, struct program *program, struct shad
 		.step = step,
 	};
 
-	if (!r.len)
+	if (!r.len || (s->value == XMC_VALUE_GUARD && r.len < xmc_arch_guard_len))
 		return -EINVAL;
 	if (s->value == XMC_VALUE_TRAP)
 		memcpy(at, xmc_arch_trap, xmc_arch_trap_len);
+	else if (s->value == XMC_VALUE_GUARD)
+		memcpy(at, xmc_arch_guard, xmc_arch_guard_len);
 	else
 		memcpy(at, plan->images[image].bytes + r.start, r.len);
 	if (plan->observe && image % XMC_WITNESS_STORES != XMC_WITNESS_REAL)

@@ -1,5 +1,6 @@
 /* region.c - place the code under test in the middle of a desert: 4 GiB in which every wild branch faults. */
 #include "core.h"
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -32,11 +33,37 @@ static const int rights[XMC_PROTECTS] = {
 	[XMC_PROTECT_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
 };
 
-static int map_same(uint8_t *middle, int prot)
+static int map_same(const struct region *region, int prot)
 {
-	void *p = mmap(middle, XMC_MAP_BYTES, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	void *p = mmap(region->window, region->window_bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	return p == MAP_FAILED ? -errno : 0;
+}
+
+/* As map_same, in huge pages: asked for before the memory is touched. Whether they came is seen afterwards. */
+static int map_huge(const struct region *region, int prot)
+{
+	int rc = map_same(region, prot);
+
+	return !rc && madvise(region->window, region->window_bytes, MADV_HUGEPAGE) < 0 ? -ENOTSUP : rc;
+}
+
+uint32_t region_huge_pages(const struct region *region)
+{
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	unsigned long from, to, kib = 0;
+	bool ours = false;
+	char line[512];
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			ours = from == (unsigned long)(uintptr_t)region->window;
+		else if (ours && sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
+			break;
+	}
+	if (maps)
+		fclose(maps);
+	return ours ? (uint32_t)(kib * 1024 / XMC_HUGE_BYTES) : 0;
 }
 
 int memory_file(void)
@@ -48,7 +75,7 @@ int memory_file(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static int map_alias(struct region *region, uint8_t *middle, int prot)
+static int map_alias(struct region *region, int prot)
 {
 	int fd = memory_file();
 	void *text, *data;
@@ -56,10 +83,11 @@ static int map_alias(struct region *region, uint8_t *middle, int prot)
 	if (fd < 0)
 		return fd;
 	region->fd = fd;
-	if (ftruncate(fd, XMC_MAP_BYTES) < 0)
+	if (ftruncate(fd, (off_t)region->window_bytes) < 0)
 		return -errno;
-	text = mmap(middle, XMC_MAP_BYTES, prot, MAP_SHARED | MAP_FIXED, fd, 0);
-	data = text == MAP_FAILED ? MAP_FAILED : mmap(NULL, XMC_MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	text = mmap(region->window, region->window_bytes, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+	data = text == MAP_FAILED ? MAP_FAILED :
+				    mmap(NULL, region->window_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (data == MAP_FAILED)
 		return -errno;
 	region->alias = data;
@@ -70,30 +98,36 @@ static int map_alias(struct region *region, uint8_t *middle, int prot)
  * A tracer's write obeys the mapping's rights where the mapping is shared, and a writer's process must be able to flush
  * the very lines that are fetched: hence a memfd for PTRACE, writable where it is executed.
  */
-static int map_for(struct region *region, uint8_t *middle, uint32_t via)
+static int map_for(struct region *region, const struct xmc_plan *plan)
 {
-	switch (via) {
+	if (plan->huge_pages)
+		return map_huge(region, rights[XMC_PROTECT_RWX]);
+	switch (plan->via) {
 	case XMC_VIA_ALIAS:
 	case XMC_VIA_PROCESS:
-		return map_alias(region, middle, rights[XMC_PROTECT_RX]);
+		return map_alias(region, rights[XMC_PROTECT_RX]);
 	case XMC_VIA_PTRACE:
-		return map_alias(region, middle, rights[XMC_PROTECT_RWX]);
+		return map_alias(region, rights[XMC_PROTECT_RWX]);
 	case XMC_VIA_PROCMEM:
-		return map_same(middle, rights[XMC_PROTECT_RW]);	/* until it is filled */
+		return map_same(region, rights[XMC_PROTECT_RW]);	/* until it is filled */
 	default:
-		return map_same(middle, rights[XMC_PROTECT_RWX]);
+		return map_same(region, rights[XMC_PROTECT_RWX]);
 	}
 }
 
 /* Breakpoints everywhere, then pads, then image 0. */
-static void fill(uint8_t *mapping, uint8_t *first, const struct xmc_plan *plan)
+static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 {
-	for (uint64_t i = 0; i + xmc_arch_trap_len <= XMC_MAP_BYTES; i += xmc_arch_trap_len)
+	uint8_t *first = mapping + bytes / 2 + plan->place;
+
+	for (uint64_t i = 0; i + xmc_arch_trap_len <= XMC_PAGE; i += xmc_arch_trap_len)
 		memcpy(mapping + i, xmc_arch_trap, xmc_arch_trap_len);
+	for (uint64_t page = XMC_PAGE; page < bytes; page += XMC_PAGE)
+		memcpy(mapping + page, mapping, XMC_PAGE);
 	for (uint32_t i = 0; i < plan->n_pads; i++)
 		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
 	memcpy(first, plan->images[0].bytes, plan->region_len);
-	xmc_arch_sync_range((uint64_t)(uintptr_t)mapping, XMC_MAP_BYTES);
+	xmc_arch_sync_range((uint64_t)(uintptr_t)mapping, bytes);
 }
 
 /*
@@ -138,27 +172,32 @@ static bool wants(const struct xmc_plan *plan, uint32_t op)
 
 int region_map(struct region *region, const struct xmc_plan *plan)
 {
-	uint8_t *window, *writable;
+	uint64_t unit = plan->huge_pages ? XMC_HUGE_BYTES : XMC_PAGE, bait;
+	uint8_t *writable;
 	int rc;
 
 	region->fd = -1;
-	region->reserved = 2 * XMC_REACH + XMC_MAP_BYTES;
+	region->window_bytes = plan->huge_pages ? 2 * XMC_HUGE_BYTES : XMC_MAP_BYTES;
+	region->reserved = 2 * XMC_REACH + region->window_bytes + unit;	/* room to align the window */
 	region->reservation = reserve(region->reserved);
 	if (region->reservation == MAP_FAILED) {
 		region->reservation = NULL;
 		return -errno;
 	}
-	window = region->reservation + XMC_REACH;
-	rc = map_for(region, window, plan->via);
+	region->window = (uint8_t *)(((uintptr_t)region->reservation + XMC_REACH + unit - 1) & ~(uintptr_t)(unit - 1));
+	rc = map_for(region, plan);
 	if (rc < 0)
 		return rc;
-	writable = region->alias ? region->alias : window;
-	region->text = (uint64_t)(uintptr_t)window + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
-	region->data = (uint64_t)(uintptr_t)writable + XMC_MAP_BYTES / 2 + (uint64_t)(int64_t)plan->place;
-	fill(writable, writable + XMC_MAP_BYTES / 2 + plan->place, plan);
-	region->bait = (uint64_t)(uintptr_t)window + XMC_BAIT_AT;
-	xmc_arch_fill_bait(writable + XMC_BAIT_AT, region->bait, region->text + plan->entry);
-	if (wants(plan, XMC_EXEC_EVICT_TLB) || wants(plan, XMC_EXEC_COLD_BRANCHES))
+	writable = region->alias ? region->alias : region->window;
+	region->text = (uint64_t)(uintptr_t)region->window + region->window_bytes / 2 + (uint64_t)(int64_t)plan->place;
+	region->data = (uint64_t)(uintptr_t)writable + region->window_bytes / 2 + (uint64_t)(int64_t)plan->place;
+	fill(writable, region->window_bytes, plan);
+	if (plan->huge_pages && region_huge_pages(region) < region->window_bytes / XMC_HUGE_BYTES)
+		return -ENOTSUP;
+	bait = region->window_bytes - XMC_PAGE;	/* far behind the region and its pads */
+	region->bait = (uint64_t)(uintptr_t)region->window + bait;
+	xmc_arch_fill_bait(writable + bait, region->bait, region->text + plan->entry);
+	if (wants_antagonist(plan, XMC_ANTAGONIST_SMT) || wants(plan, XMC_EXEC_EVICT_TLB) || wants(plan, XMC_EXEC_COLD_BRANCHES))
 		rc = map_arena(&region->arena);
 	if (rc)
 		return rc;
@@ -170,27 +209,26 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 
 int region_protect(const struct region *region, uint32_t protect)
 {
-	return mprotect(region->reservation + XMC_REACH, XMC_MAP_BYTES, rights[protect]) < 0 ? -errno : 0;
+	return mprotect(region->window, region->window_bytes, rights[protect]) < 0 ? -errno : 0;
 }
 
 /* Executors that fetch meanwhile fault and wait for the kernel's lock: they never find the address unmapped. */
 int region_remap(const struct region *region)
 {
-	void *p = mmap(region->reservation + XMC_REACH, XMC_MAP_BYTES, rights[XMC_PROTECT_RX], MAP_SHARED | MAP_FIXED,
-		       region->fd, 0);
+	void *p = mmap(region->window, region->window_bytes, rights[XMC_PROTECT_RX], MAP_SHARED | MAP_FIXED, region->fd, 0);
 
 	return p == MAP_FAILED ? -errno : 0;
 }
 
 bool region_holds(const struct region *region, uint64_t address)
 {
-	return address - (uint64_t)(uintptr_t)(region->reservation + XMC_REACH) < XMC_MAP_BYTES;
+	return address - (uint64_t)(uintptr_t)region->window < region->window_bytes;
 }
 
 void region_drop_alias(struct region *region)
 {
 	if (region->alias)
-		munmap(region->alias, XMC_MAP_BYTES);
+		munmap(region->alias, region->window_bytes);
 	region->alias = NULL;
 }
 

@@ -25,6 +25,9 @@ static bool all_gone(void)
 	for (uint32_t i = 0; i < the_core.plan->n_executors; i++)
 		if (!atomic_load_explicit(&the_core.executors[i].gone, memory_order_acquire))
 			return false;
+	if (wants_antagonist(the_core.plan, XMC_ANTAGONIST_NONE) &&
+	    !atomic_load_explicit(&the_core.antagonist_gone, memory_order_acquire))
+		return false;
 	return the_core.plan->writer_cpu < 0 || atomic_load_explicit(&the_core.writer_gone, memory_order_acquire);
 }
 
@@ -125,6 +128,7 @@ static void watchdog(void)
 struct crew {
 	uint32_t executors;
 	bool writer;
+	bool antagonist;
 	bool victim;
 };
 
@@ -146,6 +150,10 @@ static int start_threads(struct crew *crew)
 		rc = pthread_create(&the_core.writer, &attr, writer_main, &the_core);
 		crew->writer = !rc;
 	}
+	if (!rc && wants_antagonist(plan, XMC_ANTAGONIST_NONE)) {
+		rc = pthread_create(&the_core.antagonist, &attr, antagonist_main, &the_core);
+		crew->antagonist = !rc;
+	}
 	pthread_attr_destroy(&attr);
 	return -rc;
 }
@@ -156,6 +164,8 @@ static void join_threads(const struct crew *crew)
 		pthread_join(the_core.executors[i].thread, NULL);
 	if (crew->writer)
 		pthread_join(the_core.writer, NULL);
+	if (crew->antagonist)
+		pthread_join(the_core.antagonist, NULL);
 	process_end(&the_core, false);		/* before its victim: it holds it */
 	if (crew->victim)
 		pthread_join(the_core.victim, NULL);
@@ -173,7 +183,7 @@ static int start_all(struct crew *crew)
 
 static int first_error(void)
 {
-	int rc = the_core.result->writer.error;
+	int rc = the_core.result->writer.error ? the_core.result->writer.error : the_core.result->antagonist_error;
 
 	for (uint32_t i = 0; i < the_core.plan->n_executors && !rc; i++)
 		rc = the_core.result->executors[i].error;
@@ -224,6 +234,7 @@ static int run(const struct xmc_plan *plan, const struct xmc_publish *publish, s
 		if (rc == -ETIMEDOUT)
 			return rc;
 		fault_remove();
+		result->huge_pages = plan->huge_pages ? region_huge_pages(&the_core.region) : 0;
 		result->state = 2;
 	}
 	core_release();

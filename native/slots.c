@@ -122,7 +122,7 @@ static void shape_slots(const struct core *core)
 	a->frames = publish->n_slots < XMC_FRAMES ? 4 : XMC_FRAMES;
 	a->file_bytes = a->paged ? a->frames * XMC_PAGE : a->bytes;
 	a->body_at = XMC_ARCH_LINE - publish->front;
-	a->base = core->region.reservation + XMC_REACH + XMC_MAP_BYTES + APART;
+	a->base = core->region.window + core->region.window_bytes + APART;
 }
 
 static uint8_t *map_file(int prot)

@@ -7,6 +7,19 @@ static bool all_parked(void)
 	return atomic_load_explicit(&the_core.shared.park, memory_order_relaxed) & 1;
 }
 
+/* Whether the writer's guard stands over the head at this moment: who meets it waits for the writer. */
+static bool guarded(void)
+{
+	const struct xmc_plan *plan = the_core.plan;
+	/* volatile: the writer changes them under us */
+	const volatile uint8_t *head = (const volatile uint8_t *)(uintptr_t)(the_core.region.text + plan->head);
+
+	for (uint32_t i = 0; i < xmc_arch_guard_len && plan->guard_is_ours; i++)
+		if (head[i] != xmc_arch_guard[i])
+			return false;
+	return plan->guard_is_ours;
+}
+
 /* An executor that used `hang_ms` of CPU time without ending a batch hangs; one that was merely not scheduled does not. */
 void watch_executors(struct watch *watch)
 {
@@ -23,9 +36,13 @@ void watch_executors(struct watch *watch)
 		if (progress != watch[i].progress || parked) {
 			watch[i] = (struct watch){ progress, cpu };
 		} else if (cpu - watch[i].cpu_ns > the_core.plan->hang_ms * 1000000ull) {
+			watch[i].cpu_ns = cpu;
+			if (guarded()) {
+				the_core.result->guard_waits++;
+				continue;
+			}
 			the_core.result->hangs_signalled++;
 			pthread_kill(ex->thread, the_core.watch_signal);
-			watch[i].cpu_ns = cpu;
 		}
 	}
 }

@@ -101,13 +101,15 @@ enum xmc_step_op {
 
 enum xmc_part {
 	XMC_PART_ALL,			/* the patched bytes, and the head byte where the steps plant traps */
-	XMC_PART_FIRST,			/* the first byte of the patched instruction: where a trap goes */
-	XMC_PART_REST,			/* the patched bytes but for the head byte */
+	XMC_PART_FIRST,			/* the head of the patched instruction: as long as a trap, or where the steps
+					   plant guards as a guard */
+	XMC_PART_REST,			/* the patched bytes but for those */
 	XMC_PART_FRONT,			/* the patched bytes in front of the straddle point (or middle) */
 	XMC_PART_BACK			/* those behind it */
 };
 
-enum xmc_value { XMC_VALUE_NEW, XMC_VALUE_TRAP };
+/* What a step stores: the image to come; a breakpoint; a branch to itself, in which who meets it waits. */
+enum xmc_value { XMC_VALUE_NEW, XMC_VALUE_TRAP, XMC_VALUE_GUARD };
 
 enum xmc_protect { XMC_PROTECT_RW, XMC_PROTECT_RX, XMC_PROTECT_RWX, XMC_PROTECTS };
 
@@ -126,6 +128,14 @@ enum xmc_exec_op {
 	XMC_EXEC_COLD_BRANCHES,		/* run so many other branches that no predictor still knows the region's */
 	XMC_EXEC_MISPREDICT,		/* let a return be mispredicted into the region: fetched, never retired */
 	XMC_EXEC_OPS
+};
+
+/* What a further thread does while a provocation is on. It stores nothing anywhere. */
+enum xmc_antagonist {
+	XMC_ANTAGONIST_NONE,
+	XMC_ANTAGONIST_LINES,		/* read the head's and the tail's line and fetch them for writing */
+	XMC_ANTAGONIST_SMT,		/* run many branches: meant for the SMT sibling of an executor */
+	XMC_ANTAGONISTS
 };
 
 enum xmc_exec_when { XMC_ALWAYS, XMC_ON_CHANGE };
@@ -147,6 +157,8 @@ struct xmc_provocation {
 	uint32_t n_writer;		/* run before the writer steps of every patch: FLUSH, OWN, SHARE */
 	uint32_t n_executor;		/* run before every execution */
 	uint32_t signal_us;		/* signals reach every executor this far apart on average; 0: none do */
+	uint32_t antagonist;		/* enum xmc_antagonist */
+	int32_t antagonist_cpu;		/* where it runs; not looked at without one */
 	uint32_t reserved;
 	struct xmc_step writer[4];
 	struct xmc_exec_step executor[4];
@@ -172,7 +184,7 @@ struct xmc_plan {
 	uint32_t region_len;		/* bytes of every image */
 	uint32_t entry;			/* offset of the byte that the executor calls */
 	uint32_t head;			/* offset of the first byte of the patched instruction */
-	uint32_t patch;			/* offset of the first patched byte; head <= patch */
+	uint32_t patch;			/* offset of the first patched byte; the head lies in front of the last one */
 	uint32_t patch_len;
 	uint32_t split;			/* patched bytes in front of the straddle point, 1..patch_len - 1; 0: none */
 	int32_t place;			/* region's first byte, from the page boundary in the middle of the mapping */
@@ -184,6 +196,8 @@ struct xmc_plan {
 					   is stored as enum xmc_witness_store i % 3 says */
 	uint32_t trap_is_ours;		/* 1: the writer's steps plant traps, so a trap at the head is expected */
 	uint32_t fault_is_ours;		/* 1: they forbid execution, so a fetch that is refused is such a trap too */
+	uint32_t guard_is_ours;		/* 1: they plant guards, so who spins at the head may be waiting */
+	uint32_t huge_pages;		/* 1: the region lies in pages of 2 MiB, which meet in the middle; via SAME only */
 	uint32_t n_steps;
 	uint32_t n_exec_steps;
 	uint32_t n_provocations;	/* at least 1 */
@@ -308,9 +322,12 @@ struct xmc_result {
 	uint64_t region_address;
 	uint32_t hangs_signalled;
 	uint32_t signals_sent;		/* by provocations */
-	uint32_t reserved;
+	uint32_t guard_waits;		/* times that an executor had made no progress for hang_ms, and a guard stood */
 	uint32_t syscalls_contained;	/* 1: a torn system call raises SIGSYS; 0: the kernel cannot do that */
 	uint64_t slice_ns[XMC_PROVOCATIONS_MAX];	/* wall time that each provocation was on */
+	uint64_t antagonist_rounds[XMC_PROVOCATIONS_MAX];	/* what the antagonist did, in rounds */
+	int32_t antagonist_error;	/* 0, or -errno that kept it from its CPU */
+	uint32_t huge_pages;		/* pages of 2 MiB that the region still lay in when the run ended */
 	struct xmc_crash crash;
 	struct xmc_writer_result writer;
 	struct xmc_executor_result executors[XMC_EXECUTORS_MAX];
@@ -331,7 +348,9 @@ enum xmc_feature {
 	XMC_FEATURE_RESERVE = 2048,	/* the inaccessible reservation can be had */
 	XMC_FEATURE_PROCMEM = 4096,	/* /proc/self/mem writes where the mapping is not writable */
 	XMC_FEATURE_VMWRITEV = 8192,
-	XMC_FEATURE_PTRACE = 16384	/* a child may trace us */
+	XMC_FEATURE_PTRACE = 16384,	/* a child may trace us */
+	XMC_FEATURE_PROTECT_X = 32768,	/* a page that was writable may be made executable again */
+	XMC_FEATURE_HUGE_PAGES = 65536	/* transparent pages of 2 MiB can be had for writable and executable memory */
 };
 
 struct xmc_probe {

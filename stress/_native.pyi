@@ -77,6 +77,7 @@ class Lib(Protocol):
     XMC_PART_BACK: int
     XMC_VALUE_NEW: int
     XMC_VALUE_TRAP: int
+    XMC_VALUE_GUARD: int
     XMC_PROTECT_RW: int
     XMC_PROTECT_RX: int
     XMC_PROTECT_RWX: int
@@ -94,6 +95,10 @@ class Lib(Protocol):
     XMC_EXEC_COLD_BRANCHES: int
     XMC_EXEC_MISPREDICT: int
     XMC_EXEC_OPS: int
+    XMC_ANTAGONIST_NONE: int
+    XMC_ANTAGONIST_LINES: int
+    XMC_ANTAGONIST_SMT: int
+    XMC_ANTAGONISTS: int
     XMC_ALWAYS: int
     XMC_ON_CHANGE: int
     XMC_UNTIL_DEADLINE: int
@@ -117,6 +122,8 @@ class Lib(Protocol):
     XMC_FEATURE_PROCMEM: int
     XMC_FEATURE_VMWRITEV: int
     XMC_FEATURE_PTRACE: int
+    XMC_FEATURE_PROTECT_X: int
+    XMC_FEATURE_HUGE_PAGES: int
     def xmc_probe(self, probe: FFI.CData, /) -> int: ...
     def xmc_run(self, plan: FFI.CData, result: FFI.CData, /) -> int: ...
     XMC_REACH_POINTER: int

@@ -128,6 +128,15 @@ def _pairs(plan: dict[str, Any], executors: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _antagonist(plan: dict[str, Any], provocation: int, rounds: int) -> dict[str, Any]:
+    """What a provocation's antagonist did: `rounds`, on `cpu`; `shares`: with whom, "" where that CPU is its own."""
+    cpu = plan["provocations"][provocation]["antagonist_cpu"]
+    if cpu < 0:
+        return {}
+    shares = "writer" if cpu == plan["cpus"]["writer"] else ""
+    return {"antagonist": {"cpu": cpu, "shares": shares, "rounds": rounds}}
+
+
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
     """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
     r: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
@@ -143,6 +152,7 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
             "seconds": int(r.slice_ns[i]) / 1e9,
             "patches": int(r.writer.slice_patches[i]),
             "outcomes": table,
+            **_antagonist(plan, i, int(r.antagonist_rounds[i])),
         }
     crash = None
     if r.crash.signal:
@@ -164,6 +174,8 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "tsc_hz": int(r.tsc_hz),
         "signals_sent": int(r.signals_sent),
         "hangs_signalled": int(r.hangs_signalled),
+        "guard_waits": int(r.guard_waits),
+        "huge_pages": int(r.huge_pages),
         "syscalls_contained": bool(r.syscalls_contained),
         "crash": crash,
         "pairs": _pairs(plan, executors) if plan["observe"] else [],

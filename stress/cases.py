@@ -68,6 +68,7 @@ _ISA = {
     "patch": _PATCH,
     "images": _IMAGES,
     "pads": _PADS,
+    "ambiguous": Field(str, "why a mix may return what a third image does", "", convert=LINE),
     "fields": Field(list, "[offset, offset] of two 8-byte fields", (), each=_NUMBER, convert=_two_or_none),
 }
 _CASE = {
@@ -94,8 +95,8 @@ def _check_sizes(case: Case) -> Complaints:
     if end > length:
         text = f"{case.patch}..{end} reaches past the region's {length} bytes"
         yield "patch", f"{text}; give [offset, length] inside the image"
-    if case.head > case.patch:
-        yield "head", f"{case.head} lies behind the first patched byte; give 0 to {case.patch}"
+    if case.head >= end:
+        yield "head", f"{case.head} lies behind the patched bytes; give 0 to {end - 1}"
     if case.entry >= length:
         yield "entry", f"{case.entry} lies outside the region; give 0 to {length - 1}"
 
@@ -257,6 +258,7 @@ def load_case(path: Path, isa: str = "x86_64") -> Case | None:
         images=tuple(images),
         pads=tuple(Pad(**pad) for pad in here["pads"]),
         fields=here["fields"],
+        ambiguous=here["ambiguous"],
     )
     for check in _CHECKS:
         for key, text in check(case):

@@ -15,6 +15,12 @@ _COVERS = ({"all"}, {"first", "rest"}, {"front", "back"})
 Complaints = Iterator[tuple[str, str]]
 """Of one check: keys, and what is wrong with them and what to do. Only the first is reported."""
 
+PLANTED = ("trap", "guard")
+"""What a writer may put over the head for a while."""
+
+GUARDED = 3
+"""Fewest patched bytes of which a guard leaves any to the rest (on x86 it is two bytes long)."""
+
 _OBEY_RIGHTS = ("same", "vmwritev")
 """Ways to the bytes that the executors' own page must permit."""
 
@@ -44,8 +50,14 @@ def _check_stores(regime: Regime) -> Complaints:
         yield "min_patch", f"one byte has no {' or '.join(sorted(parts))}; give at least 2"
     for n, step in enumerate(regime.writer):
         later = {after.part for after in regime.writer[n:] if after.value == "new"}
-        if step.value == "trap" and not later & {step.part, "all"}:
-            yield f"writer[{n}]", f"the trap stays; follow it with `store {step.part} new`"
+        if step.value in PLANTED and not later & {step.part, "all"}:
+            yield f"writer[{n}]", f"the {step.value} stays; follow it with `store {step.part} new`"
+        if step.value == "guard" and step.part != "first":
+            yield f"writer[{n}]", "a guard stands over the head; give `store first guard`"
+    if regime.traps and regime.guards:
+        yield "writer", "the head is as long as a trap or as a guard; plant one of the two"
+    if regime.guards and regime.min_patch < GUARDED:
+        yield "min_patch", f"a guard takes two bytes, and leaves a rest of one; give at least {GUARDED}"
 
 
 def _check_rights(regime: Regime) -> Complaints:
@@ -69,6 +81,11 @@ def _check_via(regime: Regime) -> Complaints:
             yield f"writer[{n}]", 'only a shared file can be mapped over itself; give via = "alias"'
 
 
+def _check_pages(regime: Regime) -> Complaints:
+    if regime.pages != "4k" and regime.via != "same":
+        yield "pages", 'a file in memory is rarely had in large pages; give via = "same", or leave pages out'
+
+
 def _check_stops(regime: Regime) -> Complaints:
     stopped = False
     for n, step in enumerate(regime.writer):
@@ -83,4 +100,4 @@ def _check_stops(regime: Regime) -> Complaints:
         yield "writer", "the executors stay parked; end with release"
 
 
-CHECKS = (_check_steps, _check_stores, _check_via, _check_rights, _check_stops)
+CHECKS = (_check_steps, _check_stores, _check_via, _check_pages, _check_rights, _check_stops)

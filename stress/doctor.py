@@ -73,6 +73,46 @@ _FEATURES = (
         "a torn instruction that turns out a system call is not stopped: it happens",
         "Linux 5.11 with syscall user dispatch; until then run nothing of value beside it",
     ),
+    (
+        "procmem",
+        Level.WARN,
+        "procmem",
+        "/proc/self/mem writes to pages that may not be written: the procmem regimes run",
+        "/proc/self/mem refuses to write to pages that may not be written: the procmem regimes are skipped",
+        "boot with proc_mem.force_override=always, and mount /proc",
+    ),
+    (
+        "vmwritev",
+        Level.WARN,
+        "vmwritev",
+        "process_vm_writev works: the vmwritev regimes run",
+        "process_vm_writev is refused: the vmwritev regimes are skipped",
+        "CONFIG_CROSS_MEMORY_ATTACH, and a seccomp filter that allows process_vm_writev",
+    ),
+    (
+        "ptrace",
+        Level.WARN,
+        "ptrace",
+        "a child may trace us: the ptrace regimes run",
+        "no child may trace us: the ptrace regimes are skipped",
+        "sysctl kernel.yama.ptrace_scope=1 or 0, and a seccomp filter that allows ptrace",
+    ),
+    (
+        "protect-x",
+        Level.WARN,
+        "protect",
+        "a page that was writable may be made executable again: the protect regimes run",
+        "a page that was writable may not be made executable again: the protect regimes are skipped",
+        "allow it: SELinux execmod, systemd MemoryDenyWriteExecute=no",
+    ),
+    (
+        "huge-pages",
+        Level.WARN,
+        "huge-pages",
+        "code can lie in pages of 2 MiB: the huge regimes run",
+        "no page of 2 MiB is to be had for code: the huge regimes are skipped",
+        "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, and free memory",
+    ),
 )
 
 

@@ -37,7 +37,7 @@ def controls(cells: Iterable[Cell]) -> list[Cell]:
         if cell.regime.publish:
             found.setdefault(key, replace(cell, regime=control_of(cell.regime.publish.address)))
         elif not misfit(cell.case, cell.site, CONTROL_STORE):
-            regime = replace(CONTROL, via=cell.regime.via)
+            regime = replace(CONTROL, via=cell.regime.via, pages=cell.regime.pages)
             found.setdefault(key, replace(cell, store=CONTROL_STORE, regime=regime))
     return list(found.values())
 
@@ -60,7 +60,7 @@ def _place(record: Record) -> tuple[Any, ...]:
 def _watched(record: Record) -> tuple[Any, ...]:
     """What a record and its witness have in common: the place, the store, and who does the storing."""
     plan = record.get("plan") or {}
-    return (*_place(record), record["store"], path_of(plan.get("via", "same")))
+    return (*_place(record), record["store"], path_of(plan.get("via", "same"), plan.get("pages", "4k")))
 
 
 def saw_events(record: Record) -> bool:

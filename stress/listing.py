@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 from stress.errors import HostError, UsageError
 from stress.host import read_host
 from stress.matrix import Request, build, choose_cases, choose_regimes
-from stress.mixes import Signature, decode_text, is_split, look_alikes, mixes_of, signature_text
-from stress.model import Case, ExecStep, Image, Publishing, Regime, Step
+from stress.mixes import (
+    Signature,
+    decode_text,
+    is_split,
+    look_alikes,
+    mixes_of,
+    signature_text,
+    strangers,
+    thirds,
+)
+from stress.model import Case, Image, Provocation, Publishing, Regime
 from stress.plan import alone
 from stress.promises import load_promises
 from stress.regimes import load_provocations
@@ -53,7 +62,7 @@ def regimes(options: Mapping[str, Any]) -> Rows:
         {
             "regime": regime.name,
             "code": regime.code,
-            "kind": regime.publish.kind if regime.publish else "",
+            "kind": regime.kind,
             "claims": "complete" if regime.completes else "nothing",
             "lacks": ",".join(need for need in regime.needs if need not in features),
             "summary": regime.summary,
@@ -74,8 +83,8 @@ def codes(options: Mapping[str, Any]) -> Rows:
             of_kind[kind].append(case.name)
     for regime in regimes_of:
         of_code[regime.code].append(regime.name)
-        if regime.publish:
-            of_kind[regime.publish.kind].append(regime.name)
+        if regime.kind:
+            of_kind[regime.kind].append(regime.name)
     return [
         {
             "code": code,
@@ -93,7 +102,7 @@ def codes(options: Mapping[str, Any]) -> Rows:
 def provocations(_options: Mapping[str, Any]) -> Rows:
     """One row a provocation."""
     return [
-        {"provocation": p.name, "steps": _steps(p.writer, p.executor), "summary": p.summary}
+        {"provocation": p.name, "steps": _steps(p), "summary": p.summary, "cost": p.cost}
         for p in load_provocations().values()
     ]
 
@@ -113,8 +122,9 @@ def stores(_options: Mapping[str, Any]) -> Rows:
     ]
 
 
-def _steps(writer: Sequence[Step], executor: Sequence[ExecStep]) -> str:
-    sides = {"writer": [step.text for step in writer], "executor": [step.text for step in executor]}
+def _steps(p: Provocation) -> str:
+    sides = {"writer": [step.text for step in p.writer], "executor": [step.text for step in p.executor]}
+    sides["antagonist"] = [p.antagonist] if p.antagonist else []
     return "; ".join(f"{side}: {', '.join(texts)}" for side, texts in sides.items() if texts)
 
 
@@ -210,7 +220,11 @@ def _mix_rows(case: Case, did: Sequence[Signature], images: Sequence[Signature],
     if len(rows) < len(mixes):
         lines.append(f"{len(mixes) - len(rows)} mixes that change image more than once: see --all")
     told = f"{len(mixes)} mixes, {ambiguous} of which look like another one"
-    return [*lines, f"{told}, {passing} like an image" if passing else told]
+    lines.append(f"{told}, {passing} like an image" if passing else told)
+    if third := strangers(mixes, did, images) | thirds(contents, case.patch, case.patch_len):
+        why = case.ambiguous or "the case does not say why"
+        lines.append(f"{len(third)} are, or pass for, a third image, so stale may be torn: {why}")
+    return lines
 
 
 def _mixes(case: Case, every: bool) -> list[str]:

@@ -142,7 +142,9 @@ def _placements(request: Request, host: Host) -> list[Placement]:
         topology = topology.only(parse_cpu_list(request.cpus, host.allowed))
     words = [part.strip() for word in request.placements for part in word.split(",")]
     found = placements(topology, words, request.executors)
-    if len(found) == 1:
+    # What an antagonist runs on must be nobody else's.
+    alone = any(provocation.antagonist for turn in _turns(request.provoke) for provocation in turn)
+    if len(found) == 1 and not alone:
         return pack(topology, found[0].relation, request.executors) or found
     return found
 
@@ -160,10 +162,11 @@ def choose_cases(words: Sequence[str], directory: str, isa: str) -> list[Case]:
 def _usual_sites(case: Case, regime: Regime) -> tuple[str, ...]:
     """Where a case is run under a regime when nobody said where: where it is most exposed.
 
-    That is across a cache line. Inside one aligned block, where vendors promise something of the store itself, it is
-    run under the two regimes that add nothing to the store.
+    That is across a cache line, or, in pages of 2 MiB, where two of them meet. Inside one aligned block, where vendors
+    promise something of the store itself, it is run under the two regimes that add nothing to the store.
     """
-    straddles = ("x64",) if case.patch_len > 1 else ()
+    edge = "x64" if regime.pages == "4k" else "x2m"
+    straddles = (edge,) if case.patch_len > 1 else ()
     return ("in", *straddles) if regime.name in ("none", "idle") else straddles or ("in",)
 
 

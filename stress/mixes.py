@@ -40,11 +40,8 @@ def _subsets(n: int) -> Iterator[int]:
         yield front ^ ((1 << n) - 1)
 
 
-def mixes_of(images: Sequence[bytes], patch: int, patch_len: int) -> list[Mix]:
-    """Every mix of every two images that is not itself an image; equal contents once.
-
-    Bytes in which the two agree are labelled as the lower-numbered image's.
-    """
+def _contents(images: Sequence[bytes], patch: int, patch_len: int) -> dict[bytes, Mix]:
+    """Every mix of every two images by its content; bytes in which they agree are the lower-numbered image's."""
     found: dict[bytes, Mix] = {}
     for a, b in combinations(range(len(images)), 2):
         differing = [i for i in range(patch, patch + patch_len) if images[a][i] != images[b][i]]
@@ -56,7 +53,21 @@ def mixes_of(images: Sequence[bytes], patch: int, patch_len: int) -> list[Mix]:
                     content[at] = images[b][at]
                     label[at - patch] = _digit(b)
             found.setdefault(bytes(content), Mix("".join(label), bytes(content)))
-    return [mix for content, mix in found.items() if content not in images]
+    return found
+
+
+def mixes_of(images: Sequence[bytes], patch: int, patch_len: int) -> list[Mix]:
+    """Every mix of every two images that is not itself an image; equal contents once.
+
+    Bytes in which the two agree are labelled as the lower-numbered image's.
+    """
+    return [mix for mix in _contents(images, patch, patch_len).values() if mix.bytes not in images]
+
+
+def thirds(images: Sequence[bytes], patch: int, patch_len: int) -> dict[str, int]:
+    """The mixes of two images that are, byte for byte, a third one: label -> that image."""
+    found = _contents(images, patch, patch_len).values()
+    return {mix.label: images.index(mix.bytes) for mix in found if mix.bytes in images}
 
 
 def of_plan(plan: Mapping[str, Any]) -> list[Mix]:
@@ -74,13 +85,20 @@ def table(mixes: Sequence[Mix], signatures: Iterable[Signature]) -> dict[Signatu
     return found
 
 
-def is_image(signature: Signature, plan: Mapping[str, Any]) -> bool:
-    """Whether an execution with this signature passes for one of the plan's images."""
-    signal, _, pc, value = signature
-    region = plan["region"]
-    if signal == "SIGTRAP" and pc == region["trap_pc"]:
-        return any(image["traps"] for image in region["images"]) or bool(plan["traps"])
-    return not signal and value in {image["returns"] for image in region["images"] if not image["traps"]}
+def strangers(
+    mixes: Sequence[Mix], signatures: Sequence[Signature], images: Sequence[Signature]
+) -> dict[str, int]:
+    """The mixes of two images that pass for a third one, and are not it (`thirds`): label -> that image.
+
+    Such an execution cannot be told from one of older, or younger, code: a case must say why it has any.
+    `signatures`, `images`: how the mixes and the images show themselves.
+    """
+    return {
+        mix.label: n
+        for mix, signature in zip(mixes, signatures, strict=True)
+        for n, image in enumerate(images)
+        if image == signature and _digit(n) not in mix.label
+    }
 
 
 def attribute(signatures: Iterable[dict[str, Any]], known: Mapping[Signature, Sequence[Mix]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -79,6 +79,7 @@ class Case:
     """What is patched. Offsets count from the region's first byte, lengths are bytes.
 
     `entry`: where the executor calls. `head`: first byte of the patched instruction, where a trap would go.
+    `ambiguous`: why a mix of two images may return what a third one returns; "" where none does.
     `patch`, `patch_len`: the bytes that the writer stores. `fields`: of a case to be published, the offsets of the
     two 8-byte fields that say which publication it is; () where the images alternate in place.
     """
@@ -95,6 +96,7 @@ class Case:
     images: tuple[Image, ...]
     pads: tuple[Pad, ...] = ()
     fields: tuple[int, ...] = ()
+    ambiguous: str = ""
 
     @property
     def length(self) -> int:
@@ -116,7 +118,8 @@ class Site:
         """`in8` or `in16` and so on, or as in `x64+2`; of code that is published, what stood at the address before."""
         if self.address:
             return self.address
-        return f"x{self.boundary}+{self.front}" if self.boundary else f"in{self.inside}"
+        boundary = "2m" if self.boundary == 1 << 21 else self.boundary
+        return f"x{boundary}+{self.front}" if self.boundary else f"in{self.inside}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ class Regime:
     `completes`: after its last step no executor may run old code. `code`: R0..R9 (docs/promises.md).
     `needs`: feature names of the host. `min_patch`: bytes that must be patched for it to make sense.
     `ablation_of`: the complete protocol that this one deliberately breaks, or "".
+    `pages`: `4k`; or `2m`, the region lies in two pages of 2 MiB.
     `role`: `cell`; or what runs beside cells: `control`, known to tear, and `witness`, whose executors read the
     patched bytes as data instead of executing them.
     """
@@ -210,6 +214,7 @@ class Regime:
     min_patch: int = 1
     ablation_of: str = ""
     role: str = "cell"
+    pages: str = "4k"
     publish: Publishing | None = None
 
     @property
@@ -218,9 +223,19 @@ class Regime:
         return "publish" if self.publish else "toggle"
 
     @property
+    def kind(self) -> str:
+        """The modification kind that it makes of every case; "" where case, site and store decide."""
+        return self.publish.kind if self.publish else "K23" if self.guards else ""
+
+    @property
     def traps(self) -> bool:
         """Whether the writer plants traps, so that an executor may expect to meet one."""
         return any(step.value == "trap" for step in self.writer)
+
+    @property
+    def guards(self) -> bool:
+        """Whether the writer plants guards, branches to themselves, in which executors wait."""
+        return any(step.value == "guard" for step in self.writer)
 
     @property
     def faults(self) -> bool:
@@ -237,8 +252,9 @@ class Regime:
 class Provocation:
     """Something that widens the race window and changes nothing of what is promised.
 
-    `signal_us`: mean microseconds between signals that reach every executor at random (0: none). `turns`: whether it
-    takes its turn in `auto`.
+    `cost`: what it costs, and what else it does. `signal_us`: mean microseconds between signals that reach every
+    executor at random (0: none). `antagonist`: what a further thread does (`lines`, `smt`; "": there is none).
+    `turns`: whether it takes its turn in `auto`.
     Of the publish shape alone: `guess`, the executor mispredicts into what comes next while it loads the pointer;
     `flush_pointer`, its line is flushed first.
     """
@@ -247,7 +263,9 @@ class Provocation:
     summary: str
     writer: tuple[Step, ...] = ()
     executor: tuple[ExecStep, ...] = ()
+    cost: str = ""
     signal_us: int = 0
+    antagonist: str = ""
     turns: bool = True
     guess: bool = False
     flush_pointer: bool = False
@@ -255,11 +273,17 @@ class Provocation:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which CPUs: the writer's, then the executors'. `relation` is how near the nearest executor is to the writer."""
+    """Which CPUs: the writer's, then the executors'. `relation` is how near the nearest executor is to the writer.
+
+    For an antagonist, -1 where there is none: `spare_cpu`, which is nobody's, and `sibling_cpu`, likewise, on the core
+    of the first executor. No part of what the placement is.
+    """
 
     relation: str
     writer_cpu: int
     executor_cpus: tuple[int, ...]
+    spare_cpu: int = field(default=-1, compare=False)
+    sibling_cpu: int = field(default=-1, compare=False)
 
     @property
     def cpus(self) -> tuple[int, ...]:

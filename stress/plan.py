@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from stress.errors import UsageError
+from stress.fits import antagonist_cpu, reason
 from stress.model import (
     KERNEL_VIAS,
     Case,
@@ -24,15 +25,12 @@ from stress.model import (
     Step,
 )
 from stress.publish import front_of, publishing
-from stress.sites import STORES, kind_at, misfit, needs_of, place, sites_of
+from stress.sites import STORES, kind_at, place, sites_of
 
 T = TypeVar("T")
 
 Words = Sequence[str] | Callable[[Case, Regime], Sequence[str]]
 """Words of the command line, or what stands for them, case by case, where nobody gave any."""
-
-MANY = frozenset({"K11", "K12", "K13", "K14"})
-"""Kinds that replace several instructions, or put several in the place of one: toggled, they do either in turn."""
 
 SLICE_US = 50_000
 """Longest time that one provocation stays on before the next has its turn."""
@@ -40,10 +38,6 @@ SLICE_US = 50_000
 PACE_LOG2 = 12
 """Pauses after a patch reach 2^12 ticks: about a microsecond and a half, where on the machines measured both the
 concurrent and the post phase see many executions (docs/design.md)."""
-
-
-COPIED_STORES = ("whole", "qword", "bytes", "reversed", "split")
-"""Stores that a sequence of copies of up to 8 bytes can stand for."""
 
 
 def select(known: Mapping[str, T], words: Iterable[str], option: str) -> list[T]:
@@ -72,28 +66,9 @@ def check_stores(chunks: Iterable[str]) -> list[str]:
     return select({name: name for name in STORES}, chunks, "--stores")
 
 
-def _reason(cell: Cell, features: frozenset[str]) -> str:
-    """Why this host or the shape of the case rules `cell` out, or ""."""
-    case, regime = cell.case, cell.regime
-    reason = "" if regime.publish else misfit(case, cell.site, cell.store)
-    if reason:
-        return reason
-    if regime.via in KERNEL_VIAS and cell.store not in COPIED_STORES:
-        return f"the kernel, which copies the bytes for {regime.via}, knows no '{cell.store}' store"
-    if case.patch_len < regime.min_patch:
-        return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
-    if regime.traps and case.kind in MANY:
-        return "the regime's trap guards one instruction, and a thread may stand between those of the case"
-    if regime.traps and any(image.traps for image in case.images):
-        return "the case itself traps at its head, so the regime's own traps could not be told apart"
-    needs = regime.needs if regime.publish else (*needs_of(case, cell.store), *regime.needs)
-    missing = [need for need in needs if need not in features]
-    return f"this machine lacks {', '.join(missing)}" if missing else ""
-
-
 def _fitting(turn: tuple[Provocation, ...], regime: Regime) -> tuple[Provocation, ...]:
-    """Those of `turn` that make sense under `regime`: only a publication can be guessed."""
-    return tuple(p for p in turn if regime.publish or not p.guess)
+    """Those of `turn` that make sense under `regime`: only a publication can be guessed, only a patch has its lines."""
+    return tuple(p for p in turn if not (p.antagonist == "lines" if regime.publish else p.guess))
 
 
 def _sites(case: Case, regime: Regime, words: Words) -> list[Site]:
@@ -135,9 +110,9 @@ def cells(
                     for turn in turns:
                         for placement in placements:
                             cell = Cell(case, site, store, regime, turn, placement)
-                            reason = _reason(cell, features)
-                            if reason:
-                                skips.append(Skip(cell, reason))
+                            wrong = reason(cell, features)
+                            if wrong:
+                                skips.append(Skip(cell, wrong))
                             else:
                                 run.append(cell)
     return run, skips
@@ -192,7 +167,9 @@ def _region(cell: Cell) -> dict[str, Any]:
         "patch": case.patch,
         "patch_len": case.patch_len,
         "split": 0 if case.fields else cell.site.front,
-        "place": place(case, Site(0)) + case.patch if case.fields else place(case, cell.site),
+        "place": place(case, Site(0)) + case.patch
+        if case.fields
+        else place(case, cell.site, cell.regime.pages),
     }
 
 
@@ -207,6 +184,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "window": any(step.op == "publish" for step in cell.regime.writer),
         "traps": cell.regime.traps,
         "faults": cell.regime.faults,
+        "guards": cell.regime.guards,
+        "pages": cell.regime.pages,
         "observe": cell.regime.role == "witness",
         "publish": publishing(cell),
         "writer": _steps(cell.regime.writer),
@@ -217,6 +196,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
                 "writer": _steps(p.writer),
                 "executor": _exec_steps(p.executor),
                 "signal_us": p.signal_us,
+                "antagonist": p.antagonist,
+                "antagonist_cpu": antagonist_cpu(p, cell.placement),
             }
             for p in cell.provocations
         ],
@@ -243,10 +224,10 @@ def plan_id(resolved: Mapping[str, Any]) -> str:
 
 def _kind(cell: Cell) -> str:
     """The kind that the modification is; where the kernel copies nobody promises that it is not several stores."""
-    if cell.regime.publish:
-        return cell.regime.publish.kind
-    copied = cell.regime.via in KERNEL_VIAS and cell.case.patch_len > 1
-    return "K15" if copied else kind_at(cell.case, cell.site, cell.store, cell.regime.via != "same")
+    regime, case = cell.regime, cell.case
+    if regime.via in KERNEL_VIAS and case.patch_len > 1:
+        return "K15"
+    return regime.kind or kind_at(case, cell.site, cell.store, regime.via != "same", regime.pages)
 
 
 def describe(cell: Cell) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from stress.ablations import ablate, asked_for, stem_of
 from stress.checks import CHECKS, Complaints
 from stress.model import Provocation, Regime
 from stress.publish import PUBLISH_STEPS, PUBLISHING, VIAS, check_publishing, make_regime
-from stress.steps import LINE_STEPS, MEMBARRIERS, PROVOKING, parse_exec_step, parse_step
+from stress.steps import LINE_STEPS, MEMBARRIERS, PROVOKING, RIGHTS, parse_exec_step, parse_step
 from stress.tables import LINE, NAME, Field, matching, one_of, read_table, read_toml, refuse, within
 
 # enum xmc_limit of native/xmc.h, and the arrays of struct xmc_provocation
 PROVOCATIONS_MAX = 16
 PROVOCATION_STEPS_MAX = 4
+
+ANTAGONISTS = ("lines", "smt")
+"""What a thread beside the race may do: hammer the patched lines, or compete for an executor's core."""
 
 _NEEDED_BY_VIA = {
     "same": ("rwx",),
@@ -29,11 +32,15 @@ _NEEDED_BY_VIA = {
     "vmwritev": ("rwx", "vmwritev"),
     "ptrace": ("rwx", "alias", "ptrace"),
 }
-_NEEDED_BY_STEP = {f"membarrier {command}": f"membarrier-{command}" for command in MEMBARRIERS}
+_MEMBARRIERS = {f"membarrier {command}": f"membarrier-{command}" for command in MEMBARRIERS}
+# Not every machine gives execution back to a page that could be written: prctl(PR_SET_MDWE), SELinux execmod.
+_NEEDED_BY_STEP = _MEMBARRIERS | {f"protect {rights}": "protect-x" for rights in RIGHTS if "x" in rights}
+_NEEDED_BY_PAGES: dict[str, tuple[str, ...]] = {"4k": (), "2m": ("huge-pages",)}
 _NEEDED_BY_EXECUTOR = {"serialize": "serialize"}
 
 FEATURES = (
-    "serialize", "mfence-serializes", *_NEEDED_BY_STEP.values(), "rwx", "alias", "procmem", "vmwritev", "ptrace",
+    "serialize", "mfence-serializes", *_MEMBARRIERS.values(), "rwx", "alias", "procmem", "vmwritev", "ptrace",
+    "protect-x", "huge-pages",
 )  # fmt: skip
 """What `needs` may name."""
 
@@ -51,6 +58,7 @@ _REGIME = {
     "via": Field(
         str, "a way to the bytes", "same", convert=one_of(tuple(_NEEDED_BY_VIA), "way to the bytes")
     ),
+    "pages": Field(str, "4k or 2m", "4k", convert=one_of(tuple(_NEEDED_BY_PAGES), "size of page")),
     "completes": Field(bool, "true if no executor may run old code after the last step", False),
     "needs": Field(list, "features", (), each=Field(str, "a feature", convert=one_of(FEATURES, "feature"))),
     "min_patch": Field(int, "a number of bytes", 1, convert=within(1, 64)),
@@ -58,7 +66,7 @@ _REGIME = {
     "without": Field(list, "lists of steps", (), each=Field(str, "step numbers, as in `2-4`")),
 }
 _PUBLISH_REGIME = {
-    **_REGIME,
+    **{key: field for key, field in _REGIME.items() if key != "pages"},
     "writer": Field(
         list,
         "the writer's steps for one publication",
@@ -74,9 +82,11 @@ _TEMPLATE = {
 }
 _PROVOCATION = {
     "summary": _SUMMARY,
+    "cost": Field(str, "what it costs, and what else it does", convert=LINE),
     "writer": Field(list, "the writer's flushes before each patch", (), each=_WRITER),
     "executor": Field(list, "the executor's flushes before each execution", (), each=_EXECUTOR),
     "signal_us": Field(int, "mean microseconds between signals", 0, convert=within(0, 10**6)),
+    "antagonist": Field(str, "what a further thread does", "", convert=one_of(ANTAGONISTS, "antagonist")),
     "turns": Field(bool, "whether `auto` includes it", True),
     "guess": Field(bool, "true if executors guess what is published next", False),
     "flush_pointer": Field(bool, "true if they flush the pointer's line as well", False),
@@ -105,7 +115,7 @@ def _read_one(path: Path, key: str, name: str, table: Any, fields: Mapping[str, 
 
 def _needs(values: dict[str, Any]) -> tuple[str, ...]:
     """Return the features that a regime needs: those its steps and `via` imply, then those it names."""
-    implied = list(_NEEDED_BY_VIA[values["via"]])
+    implied = [*_NEEDED_BY_VIA[values["via"]], *_NEEDED_BY_PAGES[values.get("pages", "4k")]]
     if values.get("publish"):
         # Its memory is always mapped twice; addresses become new again with a membarrier.
         renewed = values["publish"]["address"] != "reused"

@@ -8,6 +8,11 @@ from stress.errors import UsageError
 from stress.model import Case, Site, Store
 
 BOUNDARIES = (8, 16, 32, 64, 4096)
+"""Of every region, whatever its pages."""
+
+HUGE = 1 << 21
+"""Where two pages of 2 MiB meet: of a region that lies in such pages."""
+
 BLOCKS = (8, 16, 32, 64)
 
 # Offsets from the page boundary in the middle of the mapping. The base is a multiple of 64 and far from both page
@@ -15,7 +20,8 @@ BLOCKS = (8, 16, 32, 64)
 # means 16 by accident; an aligned block begins at such a point too.
 _BASE = -4096 + 1024
 
-_SITE = re.compile(r"x(8|16|32|64|4096)(?:\+(\d+|\*))?")
+_NAMES = {**{str(n): n for n in BOUNDARIES}, "2m": HUGE}
+_SITE = re.compile(rf"x({'|'.join(_NAMES)})(?:\+(\d+|\*))?")
 _BLOCK = re.compile(r"in(8|16|32|64)")
 
 STORES = {
@@ -55,7 +61,7 @@ def sites_of(case: Case, text: str) -> list[Site]:
     `in8`, `in16`, `in32`, `in64`; `in` (the smallest of them that holds the patch); `x64+2` (2 patched bytes in front
     of the boundary); `x64` (the middle split); `x64+*` (every split); `all` (`in` and every split of every boundary).
     A patch of one byte cannot straddle: then a bare boundary or `*` means no site at all, and an explicit split is
-    kept for `misfit` to refuse by name.
+    kept for `misfit` to refuse by name. `x2m` is meant for regions in pages of 2 MiB, and not in `all`.
 
     Raises:
         UsageError: the word names no site.
@@ -68,9 +74,9 @@ def sites_of(case: Case, text: str) -> list[Site]:
         return sites_of(case, "in") + [s for b in BOUNDARIES for s in sites_of(case, f"x{b}+*")]
     match = _SITE.fullmatch(text)
     if not match:
-        known = "in, in8, in16, in32, in64, all, or xB, xB+N, xB+* with B one of 8, 16, 32, 64, 4096"
+        known = "in, in8, in16, in32, in64, all, or xB, xB+N, xB+* with B one of 8, 16, 32, 64, 4096, 2m"
         raise UsageError(f"--sites: '{text}' is no site; give {known}")
-    boundary, split = int(match[1]), match[2]
+    boundary, split = _NAMES[match[1]], match[2]
     if split is None:
         return [Site(boundary, middle(case))] if case.patch_len > 1 else []
     if split == "*":
@@ -116,16 +122,18 @@ def _start(case: Case, site: Site) -> int:
     return place(case, site) + case.patch
 
 
-def place(case: Case, site: Site) -> int:
+def place(case: Case, site: Site, pages: str = "4k") -> int:
     """Offset of the region's first byte from the page boundary in the middle of the mapping, in bytes.
 
     `in8` and its like put the whole patched instruction inside the aligned block where it fits, else its patched
-    bytes.
+    bytes. `pages`: of the region, `4k` or `2m`. Of 2 MiB pages the middle is where two meet, so `x4096` lies in one.
     """
     if site.boundary == 0:
-        whole = case.patch + case.patch_len - case.head <= site.inside
+        whole = case.head <= case.patch and case.patch + case.patch_len - case.head <= site.inside
         return _BASE + site.inside - (case.head if whole else case.patch)
-    point = 0 if site.boundary == 4096 else _BASE + site.boundary
+    middle_is_larger = pages == "2m" and site.boundary == 4096
+    point = 0 if site.boundary >= 4096 else _BASE + site.boundary
+    point -= 4096 if middle_is_larger else 0
     return point - site.front - case.patch
 
 
@@ -135,12 +143,13 @@ def needs_of(case: Case, store: str) -> tuple[str, ...]:
     return STORES["avx32" if wide else store].needs
 
 
-def kind_at(case: Case, site: Site, store: str, aliased: bool = False) -> str:
+def kind_at(case: Case, site: Site, store: str, aliased: bool = False, pages: str = "4k") -> str:
     """The modification kind (K1..K23, docs/promises.md) that the case is at this site, stored this way.
 
     A store that is several, wider than 8 or non-temporal decides (K15, K14, K16) wherever it goes; any other that
-    leaves its aligned 8 is K2 (8, 16, 32), K3 (64) or K4 (4096), whatever it changes. A field that is stored inside an
-    aligned 8, but through another mapping than the executed one (`aliased`), is K17.
+    leaves its aligned 8 is K2 (8, 16, 32), K3 (64) or K4 (a page: of 2 MiB, where `pages` says so), whatever it
+    changes. A field that is stored inside an aligned 8, but through another mapping than the executed one
+    (`aliased`), is K17.
     """
     style = STORES[store]
     if style.kind:
@@ -148,7 +157,8 @@ def kind_at(case: Case, site: Site, store: str, aliased: bool = False) -> str:
     if case.patch_len > 8:
         return "K14"
     inside = "K17" if aliased and case.kind in FIELDS else case.kind
-    return {0: inside, 64: "K3", 4096: "K4"}.get(site.boundary, "K2")
+    page = "K4" if pages == "4k" else "K3"
+    return {0: inside, 64: "K3", 4096: page, HUGE: "K4"}.get(site.boundary, "K2")
 
 
 def kinds_of(case: Case) -> list[str]:

@@ -18,7 +18,7 @@ Arguments = tuple[tuple[str, ...] | range, ...]
 """What a step takes: words to choose from, or numbers."""
 
 WRITER_STEPS: Mapping[str, Arguments] = {
-    "store": (PARTS, ("new", "trap")),
+    "store": (PARTS, ("new", "trap", "guard")),
     "fence": (FENCES,),
     **dict.fromkeys(FENCES, ()),  # as Step.text spells it
     "flush": (PARTS,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import filter as glob_filter
 from pathlib import Path
 
@@ -222,6 +222,16 @@ def _fill(topology: Topology, name: str, executors: int, busy: Set[int], scarce:
             busy |= free.pop(used).smt
 
 
+def _with_spares(topology: Topology, placement: Placement) -> Placement:
+    # An antagonist should get a core of its own, and not the one that takes most interrupts.
+    crowded = {other for cpu in topology.cpus if cpu.number in placement.cpus for other in cpu.smt}
+    free = [number for number in topology.numbers if number not in placement.cpus]
+    free.sort(key=lambda number: (number in crowded, number == topology.numbers[0], number))
+    siblings = next(cpu.smt for cpu in topology.cpus if cpu.number == placement.executor_cpus[0])
+    beside = [number for number in free if number in siblings]
+    return replace(placement, spare_cpu=[*free, -1][0], sibling_cpu=[*beside, -1][0])
+
+
 def placements(topology: Topology, wanted: Sequence[str], executors: int) -> list[Placement]:
     """Return one placement, always the same, of a writer and `executors` executors for each relation wanted.
 
@@ -240,7 +250,7 @@ def placements(topology: Topology, wanted: Sequence[str], executors: int) -> lis
         found = next((p for pool in pools for p in _fill(pool, name, executors, frozenset(), False)), None)
         if found is None:
             raise HostError(f"{executors} executors do not fit at relation {name} or farther: give fewer")
-        chosen.append(found)
+        chosen.append(_with_spares(topology, found))
     return chosen
 
 

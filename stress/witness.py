@@ -43,20 +43,23 @@ def _counting(cell: Cell) -> tuple[Image, ...]:
     return tuple(Image(head + bytes([i] * case.patch_len) + tail, "", i + 1) for i in range(GENERATIONS))
 
 
-def path_of(via: str) -> str:
-    """What `via` means for a store: "" where the writer's own instruction stores, else who copies the bytes for it."""
-    return via if via in KERNEL_VIAS else ""
+def path_of(via: str, pages: str = "4k") -> str:
+    """What `via` and `pages` mean for a store: "" where the writer's own instruction stores to a small page.
+
+    Else who copies the bytes for it, or the size of the page.
+    """
+    return via if via in KERNEL_VIAS else "" if pages == "4k" else pages
 
 
 def witnesses(cells: Iterable[Cell]) -> list[Cell]:
     """One witness for each case, site, store, placement and path that patches more than one byte in `cells`."""
     found: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        path = path_of(cell.regime.via)
+        path = path_of(cell.regime.via, cell.regime.pages)
         key = (cell.case.name, cell.site, cell.store, cell.placement, path)
         if cell.regime.patches and cell.case.patch_len > 1 and not misfit(cell.case, cell.site, cell.store):
             name = f"{REGIME.name}-{path}" if path else REGIME.name
-            regime = replace(REGIME, name=name, via=cell.regime.via)
+            regime = replace(REGIME, name=name, via=cell.regime.via, pages=cell.regime.pages)
             case = replace(cell.case, images=_counting(cell))
             found.setdefault(key, replace(cell, case=case, regime=regime))
     return list(found.values())

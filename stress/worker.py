@@ -59,7 +59,11 @@ def _attempt(plan: dict[str, Any], box: mmap.mmap) -> tuple[str, str]:
 
 def _attribute(plan: dict[str, Any], result: dict[str, Any]) -> None:
     """Say which byte mixes the wrong executions were: those that, executed alone, show themselves the same way."""
-    wrong = any(s["outcome"] in ("torn", "fault", "hang") for s in result["signatures"])
+    # Beside a patch in flight a mix may pass for a third image: then `stale` may be it.
+    wrong = any(
+        s["outcome"] in ("torn", "fault", "hang") or (s["outcome"], s["phase"]) == ("stale", "concurrent")
+        for s in result["signatures"]
+    )
     if not wrong or plan.get("publish"):  # what is published is never the same twice
         return
     every = mixes.of_plan(plan)

@@ -21,7 +21,9 @@ from stress.mixes import (
     look_alikes,
     mixes_of,
     signature_text,
+    strangers,
     table,
+    thirds,
 )
 from stress.model import Case, Cell, Image, Limits, Placement, Plan, Provocation, Regime, Step
 from stress.plan import alone
@@ -98,6 +100,9 @@ def test_every_mix_of_every_case_is_attributed_to_itself_or_to_what_looks_like_i
     for case in CASES.values():
         images, first = run_alone(case)
         again = run_alone(case)[1]
+        # A mix that returns what a third image returns is one that nobody can name: the case must own up to it.
+        third = strangers(mixes(case), first, images) | thirds(contents(case), case.patch, case.patch_len)
+        assert bool(third) == bool(case.ambiguous), (case.name, third)
         known, alike = table(mixes(case), first), look_alikes(mixes(case), first, images)
         seen = [dict(zip(("signal", "code", "pc", "value"), signature, strict=True)) for signature in again]
         attribute(seen, known)

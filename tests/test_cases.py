@@ -220,8 +220,8 @@ BROKEN = {
     ),
     "head behind patch": (
         "head = 0",
-        "head = 2",
-        "x86_64.head: 2 lies behind the first patched byte; give 0 to 1",
+        "head = 5",
+        "x86_64.head: 5 lies behind the patched bytes; give 0 to 4",
     ),
     "entry": ("head = 0", "entry = 6", "x86_64.entry: 6 lies outside the region; give 0 to 5"),
     "hex": (
@@ -299,7 +299,7 @@ BROKEN = {
     "newline in a key": (
         "head = 0",
         '"he\\nad" = 0',
-        "x86_64.he ad: unknown key; the keys here are head, entry, patch, images, pads, fields",
+        "x86_64.he ad: unknown key; the keys here are head, entry, patch, images, pads, ambiguous, fields",
     ),
 }
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.hardware
 SECONDS = 0.1
 HOST = read_host()
 REGIMES = load_regimes(asked=["int3+delay-100"])
-PROTOCOLS = {"R4", "R4s", "R5q"}
+PROTOCOLS = {"R4", "R4g", "R4s", "R5q"}
 """Codes whose complete regimes let no executor meet a half-written patch, at any site."""
 FRESH = {"R2", "R1m", "R3", "R5", "R6"} | PROTOCOLS
 """Codes after whose complete regimes nobody has ever been seen to run old code."""

@@ -14,6 +14,7 @@ from tests.trees.machines import plant, regular
 
 SUBJECTS = (
     *("cpus", "placements", "smt", "reservation", "rwx", "alias", "membarrier", "syscall-dispatch"),
+    *("procmem", "vmwritev", "ptrace", "protect", "huge-pages"),
     *("serialize", "fred", "invlpgb", "hypervisor", "microcode", "isolation", "governor"),
 )
 
@@ -118,6 +119,11 @@ def test_smt_siblings(tmp_path: Path, desktop: Host) -> None:
         ("alias", "alias", Level.WARN, "the alias regimes are skipped"),
         ("reserve", "reservation", Level.STOP, "no region can be placed"),
         ("membarrier-sync-core", "membarrier", Level.WARN, "no SYNC_CORE here"),
+        ("procmem", "procmem", Level.WARN, "the procmem regimes are skipped"),
+        ("vmwritev", "vmwritev", Level.WARN, "the vmwritev regimes are skipped"),
+        ("ptrace", "ptrace", Level.WARN, "the ptrace regimes are skipped"),
+        ("protect-x", "protect", Level.WARN, "the protect regimes are skipped"),
+        ("huge-pages", "huge-pages", Level.WARN, "the huge regimes are skipped"),
         ("syscall-dispatch", "syscall-dispatch", Level.WARN, "is not stopped"),
         ("serialize", "serialize", Level.OK, "no SERIALIZE on this CPU"),
     ],

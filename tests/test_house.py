@@ -41,7 +41,7 @@ LAYERS = (
     {"promises", "evidence"},
     {"witness"},
     {"cases", "regimes", "host", "store"},
-    {"publish"},
+    {"publish", "fits"},
     {"checks", "steps", "patterns", "ablations"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
     {"blackbox"},

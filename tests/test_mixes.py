@@ -21,10 +21,11 @@ from stress.mixes import (
     attribute,
     boundaries,
     decode_text,
-    is_image,
     mixes_of,
     of_plan,
+    strangers,
     table,
+    thirds,
 )
 from stress.model import Case, Limits, Placement, Site, Step
 from stress.plan import as_dict
@@ -243,29 +244,23 @@ def test_what_was_seen_is_attributed_to_every_mix_that_shows_it_and_else_to_none
     assert [s["count"] for s in seen] == [3, 1, 1]
 
 
-def plan_of(name: str, discipline: str = "none") -> dict[str, Any]:
-    return as_dict(make_plan(CASES[name], load_regimes()[discipline], Limits(1.0), Site(0), where=NOWHERE))
+def test_a_mix_that_shows_what_a_third_image_shows_is_a_stranger() -> None:
+    mixes = [Mix("01", b"a"), Mix("02", b"b"), Mix("12", b"c"), Mix("21", b"d")]
+    images = [signature(value=1), signature(value=2), signature("SIGTRAP", 1, 1)]
+    # Its own image, a third one, one that traps at its head, and none at all.
+    did = [signature(value=2), signature(value=2), signature(value=1), signature(value=9)]
+    assert strangers(mixes, did, images) == {"02": 1, "12": 0}
+    trapping = [signature("SIGTRAP", 1, 1), *did[1:]]
+    assert strangers(mixes, trapping, images) == {"01": 2, "02": 1, "12": 0}
+    assert strangers([], [], images) == {}
 
 
-def test_what_an_image_returns_passes_for_it() -> None:
-    plan = plan_of("mov-imm32")
-    for image in CASES["mov-imm32"].images:
-        assert is_image(signature(value=image.returns), plan)
-    assert not is_image(signature(value=0x41312112), plan)
-    assert not is_image(signature("SIGSEGV", value=CASES["mov-imm32"].images[0].returns), plan)
-
-
-def test_a_trap_at_the_head_passes_for_an_image_only_where_somebody_traps_there() -> None:
-    at_head, elsewhere = signature("SIGTRAP", 1, 1), signature("SIGTRAP", 1, 3)
-    for plan in (plan_of("int3-head"), plan_of("mov-imm32", "int3+sync-core")):
-        assert is_image(at_head, plan)
-        assert not is_image(elsewhere, plan)
-    assert not is_image(at_head, plan_of("mov-imm32"))
-
-
-def test_an_image_that_traps_returns_nothing() -> None:
-    plan = plan_of("int3-head")
-    assert not is_image(signature(value=0), plan)
+def test_a_mix_that_is_a_third_image_is_no_mix_and_is_told() -> None:
+    images = [b"\x01\x01", b"\x02\x02", b"\x01\x02"]
+    assert [mix.label for mix in mixes_of(images, 0, 2)] == ["10"]
+    assert thirds(images, 0, 2) == {"01": 2}
+    assert thirds(images[:2], 0, 2) == {}
+    assert thirds([image.bytes for image in CASES["mov-imm32"].images], 1, 4) == {}
 
 
 # ---- the decoder -----------------------------------------------------------------------------------------------

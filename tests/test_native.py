@@ -19,10 +19,11 @@ from stress import blackbox, native
 from stress._native import lib
 from stress.cases import load_cases
 from stress.errors import NativeError
+from stress.fits import antagonist_cpu
 from stress.model import Case, ExecStep, Limits, Placement, Provocation, Regime, Site, Step
 from stress.plan import as_dict
 from stress.regimes import load_provocations, load_regimes
-from stress.sites import FIELDS, STORES, middle, misfit, place, sites_of
+from stress.sites import FIELDS, HUGE, STORES, middle, misfit, place, sites_of
 from tests.support import (
     GADGET,
     MOV,
@@ -48,7 +49,8 @@ CASES = load_cases()
 SPLITTABLE = [name for name, case in CASES.items() if case.patch_len > 1]
 REGIMES = load_regimes()
 PROVOCATIONS = load_provocations()
-EVERY = tuple(PROVOCATIONS.values())
+EVERY = tuple(p for p in PROVOCATIONS.values() if not p.antagonist or antagonist_cpu(p, placement()) >= 0)
+"""Those that this machine has room for."""
 MAPPED = 65536
 """Bytes that are accessible on either side of the middle of the mapping."""
 
@@ -400,7 +402,7 @@ def test_every_provocation_has_its_turn_and_they_add_up() -> None:
         *STRADDLING, Limits(1.2), Site(64, 2), "bytes", provocations=EVERY, pace_log2=12, slice_us=15_000
     )
     shares = record["provocations"]
-    assert list(shares) == list(PROVOCATIONS)
+    assert list(shares) == [p.name for p in EVERY]
     assert all(share["seconds"] > 0 for share in shares.values())
     assert sum(share["seconds"] for share in shares.values()) == pytest.approx(record["seconds"], abs=1e-3)
     assert sum(share["patches"] for share in shares.values()) == record["patches"]
@@ -462,7 +464,10 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "a patch of nothing": {"patch_len": 0, "split": 0},
     "a patch past the end": {"patch_len": 6},
     "a patch far away": {"patch": 2**31},
-    "a head behind the patch": {"head": 2},
+    "a head behind the patch": {"head": 5},
+    "a guard past the patch": {"guards": True, "head": 4},
+    "large pages of a file": {"pages": "2m", "via": "alias"},
+    "an antagonist without a CPU": {"provocations": [PLAIN | {"antagonist": "lines"}]},
     "an entry past the end": {"entry": 6},
     "nothing behind the boundary": {"split": 4},
     "a place on another page": {"place": 5000},
@@ -592,6 +597,60 @@ def test_storing_all_takes_the_trap_off_the_head() -> None:
     record = run_cell(MOV, regime(*steps), Limits(20.0, patches=4))
     assert (record["status"], record["reason"], record["patches"]) == ("ok", "", 4)
     assert count(record, "trap") >= 4
+
+
+@pytest.mark.hardware
+def test_who_meets_a_guard_waits_and_does_not_hang() -> None:
+    """The guard stands for four times as long as an executor may go without progress."""
+    steps = [Step("store", "first", "guard"), Step("delay", "", 10**9), Step("store", "rest", "new")]
+    guarded = regime(*steps, Step("store", "first", "new"), WAIT)
+    record = run_cell(CASES["mov-imm32"], guarded, Limits(20.0, patches=4), Site(64, 2))
+    assert (record["status"], record["reason"], record["patches"]) == ("ok", "", 4)
+    assert count(record, *WRONG, "trap") == 0, record["signatures"]
+    assert record["hangs_signalled"] == 0
+    assert record["guard_waits"] >= 1
+    assert count(record, "new") >= 4
+
+
+@pytest.mark.hardware
+def test_a_regime_in_large_pages_lies_in_two_of_them_to_the_end() -> None:
+    small = run_cell(MOV, REGIMES["none"], Limits(0.1))
+    assert small["huge_pages"] == 0
+    for site in (Site(HUGE, 2), Site(4096, 2), Site(64, 2), Site(0)):
+        record = run_cell(MOV, REGIMES["huge"], Limits(20.0, patches=1000), site)
+        if "huge-pages" in here().features:
+            assert (record["status"], record["huge_pages"], record["patches"]) == ("ok", 2, 1000)
+        else:
+            assert record["status"] == "skipped"
+            assert "pages of 2 MiB are not to be had" in record["reason"]
+
+
+@pytest.mark.hardware
+def test_a_refused_step_leaves_nothing_counted_behind() -> None:
+    """Where memory may not gain the right to be executed (PR_SET_MDWE), a protect step is refused in mid-run."""
+    done = script(
+        """
+        import ctypes
+        if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+            print("not known here")
+            sys.exit()
+        print("protect-x" in native.probe()["features"])
+        steps = (Step("protect", "rw"), Step("protect", "rx"), Step("store", "all", "new"), Step("publish"))
+        plan = as_dict(make_plan(MOV, regime(*steps, via="alias"), Limits(5.0)))
+        box = mmap.mmap(-1, blackbox.result_bytes())
+        try:
+            native.run(plan, box)
+        except UnsupportedError as error:
+            print(error)
+        print(blackbox.decode(plan, box)["outcomes"])
+        """
+    )
+    assert done.stderr == ""
+    if done.stdout != "not known here\n":
+        missing, refused, counted = done.stdout.splitlines()
+        assert missing == "False"
+        assert refused == "refused by this machine: Permission denied at writer step 2 (protect rx )"
+        assert counted == "{}"
 
 
 # What a torn instruction may do to the thread that runs it. Bytes of code, then the signals it may end in.
@@ -733,7 +792,7 @@ def test_a_wild_branch_faults_at_a_known_pc_however_far_it_goes(distance: int) -
 PREAMBLE = """
 import faulthandler, hashlib, json, math, mmap, os, signal, subprocess, sys, threading, time
 from stress import blackbox, native
-from stress.errors import NativeError
+from stress.errors import NativeError, UnsupportedError
 from stress.model import Limits, Step
 from stress.plan import as_dict
 from tests.support import *

@@ -13,7 +13,7 @@ from stress.errors import CaseError
 from stress.matrix import choose_regimes
 from stress.model import ExecStep, Step
 from stress.promises import load_promises
-from stress.regimes import PROVOCATION_STEPS_MAX, load_provocations, load_regimes
+from stress.regimes import ANTAGONISTS, PROVOCATION_STEPS_MAX, load_provocations, load_regimes
 from stress.steps import FENCES, MEMBARRIERS, PARTS, RIGHTS, parse_exec_step, parse_step
 
 EVERY = load_regimes()
@@ -21,7 +21,11 @@ REGIMES = {name: regime for name, regime in EVERY.items() if not regime.publish}
 PROVOCATIONS = load_provocations()
 
 STEPS = {
-    **{f"store {part} {value}": Step("store", part, value) for part in PARTS for value in ("new", "trap")},
+    **{
+        f"store {part} {value}": Step("store", part, value)
+        for part in PARTS
+        for value in ("new", "trap", "guard")
+    },
     **{f"flush {part}": Step("flush", part) for part in PARTS},
     **{f"fence {fence}": Step(fence) for fence in FENCES},
     **{f"membarrier {command}": Step("membarrier", command) for command in MEMBARRIERS},
@@ -67,10 +71,10 @@ def test_every_executor_step_is_read_and_spelled_again(op: str) -> None:
     [
         ("", "the steps are store, fence,"),
         ("stroe all new", "the steps are store, fence,"),
-        ("store", "give `store all|first|rest|front|back new|trap`"),
-        ("store tail new", "give `store all|first|rest|front|back new|trap`"),
-        ("store all old", "give `store all|first|rest|front|back new|trap`"),
-        ("store all new now", "give `store all|first|rest|front|back new|trap`"),
+        ("store", "give `store all|first|rest|front|back new|trap|guard`"),
+        ("store tail new", "give `store all|first|rest|front|back new|trap|guard`"),
+        ("store all old", "give `store all|first|rest|front|back new|trap|guard`"),
+        ("store all new now", "give `store all|first|rest|front|back new|trap|guard`"),
         ("fence", "give `fence mfence|sfence|lfence`"),
         ("publish now", "give `publish`"),
         ("membarrier", "give `membarrier sync-core|private|global|global-expedited|rseq`"),
@@ -87,14 +91,15 @@ def test_a_step_that_is_none_is_refused_with_its_form(text: str, remedy: str) ->
 
 
 CODES = {
-    "R0": "idle none alias",
+    "R0": "idle none alias huge",
     "R1": "flag",
     "R1m": "flag+mfence",
     "R1l": "flag+lfence flag+lock flag+syscall",
     "R2": "flag+cpuid flag+serialize flag+iret alias+flag+cpuid",
-    "R3": "sync-core alias+sync-core procmem+sync-core vmwritev+sync-core",
+    "R3": "sync-core huge+sync-core alias+sync-core procmem+sync-core vmwritev+sync-core",
     "R3x": "private global global-expedited rseq",
-    "R4": "int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core",
+    "R4": "int3+sync-core huge+int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core",
+    "R4g": "guard+sync-core",
     "R4s": "int3+signal process+int3+signal process+int3+sync-core ptrace+int3+signal ptrace+int3+sync-core",
     "R4d": "int3+delay-2000 int3+delay-3000",
     "R5": "signal process+signal",
@@ -111,11 +116,11 @@ def test_regimes_are_those_of_the_design() -> None:
     codes = {name: code for code, names in CODES.items() for name in names.split()}
     derived = {name for name in REGIMES if WITHOUT in name}
     assert {name: regime.code for name, regime in REGIMES.items() if name not in derived} == codes
-    assert {REGIMES[name].code for name in derived} == {"R4", "R4s"}
+    assert {REGIMES[name].code for name in derived} == {"R4", "R4g", "R4s"}
     assert set(load_promises().codes) - set(CODES) == PUBLISH_ONLY
     assert [name for name, regime in REGIMES.items() if not regime.patches] == ["idle"]
     silent = {name for name, regime in REGIMES.items() if not regime.completes}
-    assert silent == {"idle", "none", "flag", "alias", "process", "procmem", "vmwritev", "ptrace"}
+    assert silent == {"idle", "none", "flag", "alias", "huge", "process", "procmem", "vmwritev", "ptrace"}
 
 
 SYNCS = ("2", "4", "6", "2-4", "2-6", "4-6", "2-4-6")
@@ -123,7 +128,11 @@ SYNCS = ("2", "4", "6", "2-4", "2-6", "4-6", "2-4-6")
 
 @pytest.mark.parametrize(
     ("protocol", "sync"),
-    [("int3+sync-core", Step("membarrier", "sync-core")), ("int3+signal", Step("signal"))],
+    [
+        ("int3+sync-core", Step("membarrier", "sync-core")),
+        ("int3+signal", Step("signal")),
+        ("guard+sync-core", Step("membarrier", "sync-core")),
+    ],
 )
 def test_each_sync_and_each_pair_is_left_out_once(protocol: str, sync: Step) -> None:
     complete = REGIMES[protocol]
@@ -138,7 +147,7 @@ def test_each_sync_and_each_pair_is_left_out_once(protocol: str, sync: Step) -> 
 
 def test_every_ablation_has_the_steps_of_its_protocol_less_some_or_in_another_order() -> None:
     ablations = [regime for regime in REGIMES.values() if regime.ablation_of]
-    assert len(ablations) == 22
+    assert len(ablations) == 30
     for regime in ablations:
         complete = REGIMES[regime.ablation_of]
         assert regime.writer != complete.writer
@@ -295,6 +304,9 @@ def test_needs_follow_from_the_steps() -> None:
     assert REGIMES["procmem"].needs == ("procmem", "alias")
     assert REGIMES["vmwritev"].needs == ("rwx", "vmwritev")
     assert REGIMES["ptrace"].needs == ("rwx", "alias", "ptrace")
+    assert REGIMES["protect-nx-early"].needs == ("alias", "protect-x")
+    assert REGIMES["huge"].needs == ("rwx", "huge-pages")
+    assert REGIMES["guard+sync-core"].needs == ("rwx", "membarrier-sync-core")
 
 
 def test_provocations_are_those_of_the_design_and_change_nothing_that_is_promised() -> None:
@@ -302,6 +314,7 @@ def test_provocations_are_those_of_the_design_and_change_nothing_that_is_promise
         "none", "writer-flush-tail", "writer-flush-head", "executor-flush-tail", "executor-flush-both",
         "executor-guess", "executor-guess-slow",
     ]  # fmt: skip
+    assert {provocation.antagonist for provocation in PROVOCATIONS.values()} == {"", *ANTAGONISTS}
     harmless = {"flush-head", "flush-tail", "evict-tlb", "cold-branches", "mispredict"}
     for provocation in PROVOCATIONS.values():
         assert {step.op for step in provocation.writer} <= {"flush", "own", "share"}
@@ -329,7 +342,33 @@ BROKEN = {
         "completes",
         "complete",
         "regimes.mine.complete: unknown key; the keys here are code, summary, "
-        "source, writer, executor, via, completes, needs, min_patch, ablation_of, without",
+        "source, writer, executor, via, pages, completes, needs, min_patch, ablation_of, without",
+    ),
+    "guard of a short patch": (
+        '"store first trap"',
+        '"store first guard"',
+        "regimes.mine.min_patch: a guard takes two bytes, and leaves a rest of one; give at least 3",
+    ),
+    "trap and guard": (
+        '"store first trap"',
+        '"store first trap", "store first guard"',
+        "regimes.mine.writer: the head is as long as a trap or as a guard; plant one of the two",
+    ),
+    "guard over all": (
+        STORES,
+        '["store all guard", "store all new", "publish"]',
+        "regimes.mine.writer[0]: a guard stands over the head; give `store first guard`",
+    ),
+    "guard that stays": (
+        STORES,
+        '["store first new", "store rest new", "store first guard", "publish"]',
+        "regimes.mine.writer[2]: the guard stays; follow it with `store first new`",
+    ),
+    "large pages of a file": (
+        "min_patch = 2",
+        'min_patch = 2\npages = "2m"\nvia = "alias"',
+        "regimes.mine.pages: a file in memory is rarely had in large pages; "
+        'give via = "same", or leave pages out',
     ),
     "no table": ("[regimes.mine]", "[regimes]", "regimes.code: 'R3' has the wrong type; give a table"),
     "name": (
@@ -377,7 +416,8 @@ BROKEN = {
         'needs = ["fred"]',
         "regimes.mine.needs[0]: 'fred' is not a feature; "
         "give one of serialize, mfence-serializes, membarrier-sync-core, membarrier-private, membarrier-global, "
-        "membarrier-global-expedited, membarrier-rseq, rwx, alias, procmem, vmwritev, ptrace",
+        "membarrier-global-expedited, membarrier-rseq, rwx, alias, procmem, vmwritev, ptrace, "
+        "protect-x, huge-pages",
     ),
     "publish too early": (
         STORES,
@@ -547,7 +587,8 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
         ),
         (
             "via = 1",
-            "via: unknown key; the keys here are summary, writer, executor, signal_us, turns, guess, flush_pointer",
+            "via: unknown key; the keys here are summary, cost, writer, executor, signal_us, antagonist, turns, "
+            "guess, flush_pointer",
         ),
     ],
 )
@@ -555,7 +596,7 @@ def test_a_provocation_that_does_more_than_flush_is_refused(
     steps: str, expected: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(f'[provocations.loud]\nsummary = "more than it may"\n{steps}\n')
+    path.write_text(f'[provocations.loud]\nsummary = "more than it may"\ncost = "all"\n{steps}\n')
     with pytest.raises(CaseError) as caught:
         load_provocations(path)
     assert str(caught.value) == f"{path}: provocations.loud.{expected}"
@@ -563,6 +604,8 @@ def test_a_provocation_that_does_more_than_flush_is_refused(
 
 def test_too_many_provocations_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text("".join(f'[provocations.n{n}]\nsummary = "one of many"\n' for n in range(17)))
+    path.write_text(
+        "".join(f'[provocations.n{n}]\nsummary = "one of many"\ncost = "none"\n' for n in range(17))
+    )
     with pytest.raises(CaseError, match=r"provocations: there are 17; give at most 16$"):
         load_provocations(path)

@@ -10,9 +10,9 @@ import pytest
 from stress.cases import load_cases
 from stress.errors import UsageError
 from stress.model import Case, Image, Placement, Site
-from stress.plan import cells
+from stress.plan import cells, describe
 from stress.regimes import load_provocations, load_regimes
-from stress.sites import BOUNDARIES, STORES, kind_at, kinds_of, misfit, place, sites_of
+from stress.sites import BOUNDARIES, HUGE, STORES, kind_at, kinds_of, misfit, place, sites_of
 
 XMC = (Path(__file__).resolve().parent.parent / "native" / "xmc.h").read_text()
 CASES = load_cases()
@@ -125,10 +125,12 @@ def test_the_store_may_decide_the_kind() -> None:
     assert kind_at(a_case(16), Site(64, 3), "whole") == "K14"
     assert kind_at(case, Site(0), "whole", aliased=True) == "K17"
     assert kind_at(case, Site(64, 2), "whole", aliased=True) == "K3"
+    huge = {b: kind_at(case, Site(b, 2), "whole", pages="2m") for b in (64, 4096, HUGE)}
+    assert huge == {64: "K3", 4096: "K3", HUGE: "K4"}
 
 
 def test_the_cases_cover_every_kind_that_alternating_images_can_be() -> None:
-    """A remapped page, a first execution, a reused address and a guard that spins are no alternating images."""
+    """A remapped page, a first execution, a reused address and a guard that spins are the regime's doing."""
     found = {kind for case in CASES.values() for kind in kinds_of(case)}
     assert {f"K{n}" for n in range(1, 24)} - found == {"K20", "K21", "K22", "K23"}
     assert len(CASES) >= 30
@@ -147,3 +149,74 @@ def test_every_store_of_the_core_has_a_name_here() -> None:
     body = XMC[XMC.index("enum xmc_store {") :]
     named = re.findall(r"\bXMC_STORE_(\w+),", body[: body.index("}")])
     assert {name.lower() for name in named} == set(STORES)
+
+
+def test_pages_of_2_mib_meet_in_the_middle_and_hold_every_other_site() -> None:
+    for case in CASES.values():
+        (edge,) = sites_of(case, "x2m") or [None]
+        for site in (s for word in ("all", "x2m+*") for s in sites_of(case, word)):
+            first = place(case, site, "2m") + case.patch
+            last = first + case.patch_len - 1
+            assert (first < 0 <= last) == (site.boundary == HUGE), site.name
+            if site.boundary:
+                assert (first + site.front) % min(site.boundary, 4096) == 0
+                assert max(b for b in BOUNDARIES if first // b != last // b) == min(site.boundary, 4096)
+        assert edge is None or edge.name == f"x2m+{edge.front}"
+        assert not any(site.boundary == HUGE for site in sites_of(case, "all"))
+
+
+@pytest.mark.parametrize(
+    ("name", "site", "store", "regime", "reason"),
+    [
+        (
+            "mov-imm32",
+            "x2m",
+            "whole",
+            "none",
+            "x2m+2 lies where pages of 2 MiB meet; the regime's are of 4 KiB",
+        ),
+        ("mov-imm32", "x2m", "whole", "huge", ""),
+        (
+            "mov-imm32",
+            "x64",
+            "bytes",
+            "guard+sync-core",
+            "'bytes' stores the guard, which is two bytes long, a byte",
+        ),
+        ("mov-imm32", "x64", "split", "guard+sync-core", ""),
+        (
+            "nop5-jmp5",
+            "x64+1",
+            "whole",
+            "guard+sync-core",
+            "the guard, which is two bytes long, would straddle",
+        ),
+        ("nop5-jmp5", "x64+2", "whole", "guard+sync-core", ""),
+        ("mov-imm16", "x64", "whole", "guard+sync-core", "the regime needs 3 patched bytes, the case has 2"),
+        ("two-opcodes", "in8", "whole", "guard+sync-core", "the regime's guard guards one instruction"),
+        ("hotpatch-body", "in8", "whole", "int3+sync-core", "the head lies behind other patched bytes"),
+        ("hotpatch-body", "in8", "whole", "sync-core", ""),
+    ],
+)
+def test_what_does_not_go_together_is_a_skip(
+    name: str, site: str, store: str, regime: str, reason: str
+) -> None:
+    turn, every = (load_provocations()["none"],), load_regimes()
+    chosen = ([CASES[name]], [site], [store], [every[regime]], [turn], [Placement("l3", 0, (1,))])
+    run, skips = cells(*chosen, frozenset(every[regime].needs))
+    assert len(run) + len(skips) == 1
+    assert [skip.reason[: len(reason)] for skip in skips] == ([reason] if reason else [])
+
+
+def test_a_guard_is_a_kind_of_its_own() -> None:
+    turn, every = (load_provocations()["none"],), load_regimes()
+    for regime in (every["guard+sync-core"], every["guard+sync-core-without-2-4-6"]):
+        chosen = (
+            [CASES["mov-imm32"]],
+            ["in8", "x64"],
+            ["whole"],
+            [regime],
+            [turn],
+            [Placement("l3", 0, (1,))],
+        )
+        assert {describe(cell)["kind"] for cell in cells(*chosen, frozenset(regime.needs))[0]} == {"K23"}

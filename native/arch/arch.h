@@ -11,7 +11,7 @@
  *   xmc_arch_store_form  one store of a form of its own: SSE16, AVX32, CMPXCHG16B, MOVSB, NT
  *   xmc_arch_has_store   whether this CPU has what an enum xmc_store needs
  *   xmc_arch_{m,s,l}fence, xmc_arch_serialize, xmc_arch_flush (of XMC_ARCH_LINE bytes), xmc_arch_sync_range
- *   xmc_arch_trap        the bytes of the breakpoint
+ *   xmc_arch_trap        the bytes of the breakpoint; xmc_arch_guard those of a branch to itself
  *   xmc_arch_ticks, xmc_arch_relax
  *   xmc_arch_jump        the 8 bytes that make a branch to a target, for one aligned store
  *
@@ -138,6 +138,9 @@ uint64_t xmc_arch_end_batch(void *context);
 extern const uint32_t xmc_arch_trap_advance;
 extern const uint8_t xmc_arch_trap[4];
 extern const uint32_t xmc_arch_trap_len;
+/* A branch to itself, and how long it is. */
+extern const uint8_t xmc_arch_guard[4];
+extern const uint32_t xmc_arch_guard_len;
 
 #if defined(__x86_64__)
 #include "x86_64/isa.h"

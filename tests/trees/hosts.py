@@ -12,7 +12,7 @@ PROBE = Probe(
     isa="x86_64",
     features=frozenset(
         {"rwx", "alias", "reserve", "syscall-dispatch", "mfence-serializes", "cx16", "hypervisor"}
-        | {"procmem", "vmwritev", "ptrace"}
+        | {"procmem", "vmwritev", "ptrace", "protect-x", "huge-pages"}
     ),
     membarrier=0x3FF,
     tsc_hz=2_596_144_000,

@@ -41,6 +41,8 @@ _Static_assert(offsetof(struct xmc_frame, random) == 464, "loops.S: F_RANDOM");
 const uint8_t xmc_arch_trap[4] = { 0xcc };
 const uint32_t xmc_arch_trap_len = 1;
 const uint32_t xmc_arch_trap_advance = 1;
+const uint8_t xmc_arch_guard[4] = { 0xeb, 0xfe };
+const uint32_t xmc_arch_guard_len = 2;
 
 void xmc_arch_loop_recover(void);
 void xmc_arch_step_lfence(void);
