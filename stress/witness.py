@@ -120,7 +120,7 @@ def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Te
     """
     ran = ("torn", "fault", "hang")
     wrong = [s for s in record["signatures"] if s["outcome"] in ran]
-    counted = sum(row.get(outcome, 0) for row in record["outcomes"].values() for outcome in ran)
+    counted = sum(row.get(outcome, 0) for row in record.get("outcomes", {}).values() for outcome in ran)
     # The core keeps so many signatures and no more: what it had no room for is counted all the same.
     lost = max(0, counted - sum(s["count"] for s in wrong))
     plan = record["plan"]

@@ -274,7 +274,7 @@ def test_cells_of_one_regime_are_summed_by_provocation() -> None:
 def test_the_first_event_is_told_where_one_cell_had_one_provocation() -> None:
     executors = [{"first_event_seconds": 0.5}, {"first_event_seconds": 0.0125}, {"first_event_seconds": None}]
     alone = turns(BROKEN, {QUIET.name: 50}, executors=executors)
-    assert mutants(alone)[BY_TURN][BROKEN] == {QUIET.name: "200/s, 13 ms"}
+    assert mutants(alone)[BY_TURN][BROKEN] == {QUIET.name: "200/s, 12 ms"}
     never = turns(BROKEN, {QUIET.name: 50}, executors=executors[2:])
     assert mutants(never)[BY_TURN][BROKEN] == {QUIET.name: "200/s"}
     several = turns(BROKEN, {QUIET.name: 50}, executors=executors, provocation="auto")
@@ -297,7 +297,7 @@ def test_cells_that_did_not_run_to_their_end_do_not_count() -> None:
         ended(cell(regime=BROKEN), status="skipped", outcomes={}, provocations={}),
     ]
     assert mutants(*lost) == {}
-    assert list(mutants(*lost, turns("int3+sync-core-without-6", {"none": 3}))[PROTOCOL]) == [
+    assert list(mutants(*lost, turns("int3+sync-core-without-6", {"none": 3}))[BY_TURN]) == [
         PROTOCOL,
         "int3+sync-core-without-6",
     ]
