@@ -160,6 +160,16 @@ def test_mixes_are_told_by_which_bytes_were_new(labels: dict[str, int], told: st
     assert row(record)["mixes"] == told
 
 
+def test_a_mix_that_is_cut_between_instructions_is_marked() -> None:
+    """Several instructions may be fetched one by one: that is no boundary of fetch."""
+    of = cell("two-imm8", site=INSIDE)
+    signatures = [wrong("0001", 75), wrong("0102", 25) | {"mixes": []}]
+    found = atomicity(ended(of, {"torn": 100}, signatures=signatures), witness(of))
+    rows = found["two-imm8, every site and store"]["in8 whole"]
+    assert rows["mixes"] == "3o / 1n 75 %, none known 25 %"
+    assert "75 % between instructions" in found["two-imm8: 4 bytes"]["whole"]["inside"]
+
+
 def test_mixes_that_are_not_known_are_not_guessed() -> None:
     both, none = wrong("1100", 6) | {"mixes": ["1100", "0011"]}, wrong("", 4) | {"mixes": []}
     assert (
