@@ -195,6 +195,7 @@ def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, 
             f"regime {code}"
             + (f"; breaks {record['ablation_of']} on purpose" if record["ablation_of"] else "")
         ),
+        f"  held to the promises of {vendor or record['vendor']}",
         f"{verdict.grade}: {LEGEND[verdict.grade]}.",
         *(_wrap(reason, "  - ") for reason in verdict.reasons),
         *_how(record),
