@@ -14,7 +14,7 @@ from stress.patterns import Pattern, read
 from stress.promises import Promises
 from stress.sites import STORES
 from stress.studies import markdown, merge, seen
-from stress.witness import ENOUGH_CONTROLS, Tears
+from stress.witness import ENOUGH_CONTROLS, ENOUGH_TEARS, Tears
 
 Record = Mapping[str, Any]
 
@@ -168,8 +168,9 @@ def _readers(evidence: Evidence, record: Record) -> str:
     if witness is None:
         return "no witness"
     ends = witness["pairs"][-1]["tears"]
-    names = [name for name, tears in zip(("front first", "back first"), ends, strict=True) if tears[0]]
+    seen_first = zip(("front first", "back first"), ends, strict=True)
+    names = [name for name, tears in seen_first if tears[0] >= ENOUGH_TEARS]
     if names:
         return " and ".join(names)
-    controlled = all(tears[1 + order] >= ENOUGH_CONTROLS for order, tears in enumerate(ends))
-    return "one event" if controlled else "not settled"
+    settled = all(tears[1 + order] >= ENOUGH_CONTROLS and not tears[0] for order, tears in enumerate(ends))
+    return "one event" if settled else "not settled"
