@@ -12,7 +12,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import chain, combinations
 
-from stress.model import Regime
+from stress.model import ExecStep, Regime, Step
 
 WITHOUT = "-without-"
 _NUMBERS = re.compile(r"[1-9][0-9]?(-[1-9][0-9]?)*")
@@ -47,7 +47,7 @@ def ablate(regime: Regime, numbers: str) -> Regime:
     Raises:
         ValueError("what is wrong; remedy"): there are no such steps.
     """
-    steps = [*regime.writer, *regime.executor]
+    steps: list[Step | ExecStep] = [*regime.writer, *regime.executor]
     gone = sorted({int(number) for number in numbers.split("-")}) if _NUMBERS.fullmatch(numbers) else [0]
     if not 0 < gone[0] <= gone[-1] <= len(steps) or "-".join(map(str, gone)) != numbers:
         text = f"give numbers from 1 to {len(steps)}, in order, as `stress show regime {regime.name}` counts"

@@ -10,10 +10,11 @@ from stress.evidence import Evidence, gather
 from stress.grade import EVENTS, counts_of, total
 from stress.mixes import boundaries, newer
 from stress.model import Status
+from stress.patterns import Pattern, read
 from stress.promises import Promises
 from stress.sites import STORES
 from stress.studies import markdown, merge, seen
-from stress.witness import ENOUGH_CONTROLS, Tears
+from stress.witness import ENOUGH_CONTROLS, ENOUGH_TEARS, Tears
 
 Record = Mapping[str, Any]
 
@@ -21,6 +22,9 @@ REGIMES = ("none", "alias")
 """Regimes that add nothing to the store."""
 
 MIXES_SHOWN = 2
+
+BETWEEN = " / "
+"""Stands in a mix where it is cut between two instructions."""
 
 
 def atomicity(
@@ -39,7 +43,7 @@ def atomicity(
     lines = [
         "Events a second, or (<) the one-sided 95 % bound per execution; in percent S store tears, F fetch tears, ?",
         "not attributed; then what data readers saw of the store. Mixes are runs of bytes: n new, o old; x and y",
-        "where nothing tells which is new.",
+        "where nothing tells which is new; a stroke where two instructions meet, which may be fetched one by one.",
         "",
     ]
     for case in dict.fromkeys(r["case"] for r in plain):
@@ -78,6 +82,8 @@ def _together(evidence: Evidence, records: Sequence[Record]) -> str:
         worst = max(torn, key=lambda r: total(counts_of(r), *EVENTS) / (r["seconds"] or 1))
         told = f"{len(torn)} of {len(records)}, up to {seen(counts_of(worst), worst['seconds'])}"
         told += _shares(_tears(evidence, torn))
+        between = _between(torn)
+        told += f", {between:.3g} % between instructions" if between else ""
     readers = dict.fromkeys(_readers(evidence, r) for r in records)
     return f"{told}; {' or '.join(readers)}"
 
@@ -107,24 +113,41 @@ def _shares(tears: Tears) -> str:
     return f" ({', '.join(shares)})" if shares else ""
 
 
+def _between(records: Iterable[Record]) -> float:
+    """The share, in percent, of what ran that is cut between two instructions: those may be fetched one by one."""
+    found = _spelled(records)
+    return 100 * sum(n for text, n in found.items() if BETWEEN in text) / (sum(found.values()) or 1)
+
+
 def _mixes(records: Iterable[Record]) -> str:
     """Which mixes ran, most frequent first: `2n 2o 71 %`, the first two bytes new and the others old."""
-    found: Counter[str] = Counter()
-    for record in records:
-        region = record["plan"]["region"]
-        images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
-        for s in record["signatures"]:
-            if s["outcome"] in ("torn", "fault", "hang"):
-                texts = {_spell(label, images, region["patch"]) for label in s.get("mixes", ())}
-                found[texts.pop() if len(texts) == 1 else "several" if texts else "none known"] += s["count"]
+    found = _spelled(records)
     whole = sum(found.values())
     told = [f"{text} {100 * n / whole:.3g} %" for text, n in found.most_common(MIXES_SHOWN)]
     more = len(found) - MIXES_SHOWN
     return ", ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
-def _spell(label: str, images: Sequence[bytes], patch: int) -> str:
-    """A mix as runs of bytes; those in which the two images agree go with the byte in front of them."""
+def _spelled(records: Iterable[Record]) -> Counter[str]:
+    """How many executions ran each mix, by its spelling."""
+    found: Counter[str] = Counter()
+    for record in records:
+        region = record["plan"]["region"]
+        images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+        for s in record["signatures"]:
+            if s["outcome"] in ("torn", "fault", "hang"):
+                texts = {
+                    _spell(label, images, region["patch"], region["head"]) for label in s.get("mixes", ())
+                }
+                found[texts.pop() if len(texts) == 1 else "several" if texts else "none known"] += s["count"]
+    return found
+
+
+def _spell(label: str, images: Sequence[bytes], patch: int, head: int) -> str:
+    """A mix as runs of bytes, with a stroke where instructions meet.
+
+    Bytes in which the two images agree go with those in front of them.
+    """
     changes = boundaries(label, images, patch)
     if not changes:
         return "none known"
@@ -132,7 +155,9 @@ def _spell(label: str, images: Sequence[bytes], patch: int) -> str:
     names = {1: "on", -1: "no", 0: "xy"}[newer(*ends, len(images))]
     cuts = [0, *(places[-1] + 1 for places in changes), len(label)]
     runs = zip(cuts[1:], cuts[:-1], strict=True)
-    return " ".join(f"{end - begin}{names[i % 2]}" for i, (end, begin) in enumerate(runs))
+    whole = {pattern for _, pattern in read(label, images, patch, head)} <= {Pattern.OLD_NEW, Pattern.NEW_OLD}
+    joint = BETWEEN if whole else " "
+    return joint.join(f"{end - begin}{names[i % 2]}" for i, (end, begin) in enumerate(runs))
 
 
 def _readers(evidence: Evidence, record: Record) -> str:
@@ -143,8 +168,9 @@ def _readers(evidence: Evidence, record: Record) -> str:
     if witness is None:
         return "no witness"
     ends = witness["pairs"][-1]["tears"]
-    names = [name for name, tears in zip(("front first", "back first"), ends, strict=True) if tears[0]]
+    seen_first = zip(("front first", "back first"), ends, strict=True)
+    names = [name for name, tears in seen_first if tears[0] >= ENOUGH_TEARS]
     if names:
         return " and ".join(names)
-    controlled = all(tears[1 + order] >= ENOUGH_CONTROLS for order, tears in enumerate(ends))
-    return "one event" if controlled else "not settled"
+    settled = all(tears[1 + order] >= ENOUGH_CONTROLS and not tears[0] for order, tears in enumerate(ends))
+    return "one event" if settled else "not settled"

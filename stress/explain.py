@@ -146,7 +146,12 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -
         label = labels[0] if labels else "?"
         lines.append(_wrap(f"{label}{more}  {text}{name}".rstrip(), f"  {si(count):>5}  "))
     tears = evidence.tears(record)
-    if tears is None:
+    if sum(op == "store" for op, *_ in record["plan"]["writer"]) > 1:
+        text = (
+            "The patch is several stores: which of them, or whether the fetch, was taken apart is not told."
+        )
+        lines.append(_wrap(text))
+    elif tears is None:
         lines.append("  No data witness ran beside it, so store tears and fetch tears are not told apart.")
     else:
         lines.append(
@@ -186,7 +191,11 @@ def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, 
     lines = [
         record["cell"],
         _wrap(f"kind {record['kind']}: {promises.kinds[record['kind']]}"),
-        _wrap(f"regime {code}"),
+        _wrap(
+            f"regime {code}"
+            + (f"; breaks {record['ablation_of']} on purpose" if record["ablation_of"] else "")
+        ),
+        f"  held to the promises of {vendor or record['vendor']}",
         f"{verdict.grade}: {LEGEND[verdict.grade]}.",
         *(_wrap(reason, "  - ") for reason in verdict.reasons),
         *_how(record),

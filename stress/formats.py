@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from stress.atomicity import atomicity
+from stress.charges import Record
 from stress.evidence import gather
-from stress.grade import Record, Verdict, aggregate, counts_of, grade, total
+from stress.grade import Verdict, aggregate, counts_of, grade, total
 from stress.model import Outcome
 from stress.promises import Promises
 from stress.studies import mutants

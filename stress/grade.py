@@ -129,7 +129,11 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     proving = sum(sum(counts.get(phase, {}).values()) for phase in phases)
     lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
     verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
-    reasons = [*(lacking or _clean(record, trials, bound, control)), f"what is promised: {_tell(at_stake)}"]
+    none = [
+        f"none of {trials:,} executions showed anything: less than {short_rate(bound)} each, one-sided 95 %"
+    ]
+    clean = [] if lacking else _clean(record, control)
+    reasons = [*lacking, *(none if trials else []), *clean, f"what is promised: {_tell(at_stake)}"]
     only_short = bool(lacking) and not _ended(record)
     proving = 0 if control is False else proving
     return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events, proving, only_short)
@@ -275,7 +279,8 @@ def _lacking(
     return lacking
 
 
-def _clean(record: Record, trials: int, bound: float, control: bool | None) -> list[str]:
+def _clean(record: Record, control: bool | None) -> list[str]:
+    """Return what makes having seen nothing mean something, a line each."""
     names = ", ".join(name for name in record["provocations"] or [record["provocation"]] if name != "none")
     firsts = []
     if record.get("shape") == "publish":
@@ -284,7 +289,6 @@ def _clean(record: Record, trials: int, bound: float, control: bool | None) -> l
         rate = short_rate(upper_bound_95(0, n))
         firsts = [f"none of {n:,} first executions of a publication: less than {rate} each"]
     return [
-        f"none of {trials:,} executions showed anything: less than {short_rate(bound)} each, one-sided 95 %",
         *firsts,
         f"provoked by {names}" if names else "nothing provoked it",
         "its positive control, a store known to tear, on the same CPUs and site, saw events"

@@ -29,7 +29,7 @@ from stress.sites import STORES, kind_at, place, sites_of
 
 T = TypeVar("T")
 
-Words = Sequence[str] | Callable[[Case, Regime], Sequence[str]]
+Words = Iterable[str] | Callable[[Case, Regime], Iterable[str]]
 """Words of the command line, or what stands for them, case by case, where nobody gave any."""
 
 SLICE_US = 50_000
@@ -98,13 +98,14 @@ def cells(
     """
     run: list[Cell] = []
     skips: list[Skip] = []
+    words = sites if callable(sites) else _words(sites)
     for case in cases:
         for regime in regimes:
             # Code that alternates in place is not published, nor the other way round: there is nothing to combine.
             if bool(case.fields) != bool(regime.publish):
                 continue
             turns = [fitting for turn in provocations if (fitting := _fitting(turn, regime))]
-            for site in _sites(case, regime, sites):
+            for site in _sites(case, regime, words):
                 # A writer that stores nothing does not store nothing in several ways.
                 for store in stores if regime.patches else ("copy",) if regime.publish else stores[:1]:
                     for turn in turns:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stress.ablations import WITHOUT
+from stress.charges import Counts
 from stress.evidence import gather
-from stress.grade import EVENTS, Counts, counts_of, total
+from stress.grade import EVENTS, counts_of, total
 from stress.model import Status
 from stress.promises import Promises
 from stress.stats import short_rate, upper_bound_95

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from stress.charges import Counts, Record
 from stress.evidence import Evidence, gather
-from stress.grade import EVENTS, Counts, Record, RegimeLine, Verdict, aggregate, counts_of, grade, total
+from stress.grade import EVENTS, RegimeLine, Verdict, aggregate, counts_of, grade, total
 from stress.model import Grade, Outcome, Status
 from stress.promises import Promises
 from stress.stats import rate_text

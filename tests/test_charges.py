@@ -19,12 +19,10 @@ INSIDE = Site(0)
 AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 
 
-def planted(case: str, regime: str = "none", outcome: str = "torn", **labels: int) -> Record:
-    """The record of a cell of which so many executions ran each mix; `_` in front of a label, `unknown` for none."""
+def planted(case: str, labels: dict[str, int], regime: str = "none", outcome: str = "torn") -> Record:
+    """The record of a cell of which so many executions ran each mix; the label `unknown` stands for none."""
     seen = [
-        wrong(label.strip("_"), count, outcome)
-        if label != "unknown"
-        else wrong("", count, outcome) | {"mixes": []}
+        wrong(label, count, outcome) if label != "unknown" else wrong("", count, outcome) | {"mixes": []}
         for label, count in labels.items()
     ]
     return ended(cell(case, regime, INSIDE), {outcome: sum(labels.values())}, signatures=seen)
@@ -40,23 +38,23 @@ def graded(record: Record, vendor: str = "") -> Grade:
 
 CERTAIN = [
     # K11: two instructions against two others
-    ("two-imm8", "_0001", Grade.INTERESTING, "AB'"),
-    ("two-imm8", "_0f00", Grade.INTERESTING, "AB'"),
-    ("two-imm8", "_0100", Grade.FORBIDDEN, "A'B"),
+    ("two-imm8", "0001", Grade.INTERESTING, "AB'"),
+    ("two-imm8", "0f00", Grade.INTERESTING, "AB'"),
+    ("two-imm8", "0100", Grade.FORBIDDEN, "A'B"),
     ("two-imm8", "f0ff", Grade.FORBIDDEN, "A'B"),
-    ("two-opcodes", "_0000011", Grade.INTERESTING, "AB'"),
-    ("two-opcodes", "_1111100", Grade.FORBIDDEN, "A'B"),
-    ("two-opcodes", "_0100000", Grade.FORBIDDEN, "part"),
+    ("two-opcodes", "0000011", Grade.INTERESTING, "AB'"),
+    ("two-opcodes", "1111100", Grade.FORBIDDEN, "A'B"),
+    ("two-opcodes", "0100000", Grade.FORBIDDEN, "part"),
     # K12, from one to many, and K13, the way back: the same two bytes of the many in front of two of the one
-    ("add-adds", "_1100", Grade.FORBIDDEN, "A'X"),
-    ("add-adds", "_1122", Grade.INTERESTING, "AX"),
-    ("add-adds", "_3300", Grade.INTERESTING, "AX"),
-    ("add-adds", "_0111", Grade.FORBIDDEN, "part"),
-    ("add-adds", "_2211", Grade.FORBIDDEN, "part"),
+    ("add-adds", "1100", Grade.FORBIDDEN, "A'X"),
+    ("add-adds", "1122", Grade.INTERESTING, "AX"),
+    ("add-adds", "3300", Grade.INTERESTING, "AX"),
+    ("add-adds", "0111", Grade.FORBIDDEN, "part"),
+    ("add-adds", "2211", Grade.FORBIDDEN, "part"),
     # K13 of two images: what is excluded both ways is excluded
-    ("nops-mov5", "_10000", Grade.FORBIDDEN, "part"),
+    ("nops-mov5", "10000", Grade.FORBIDDEN, "part"),
     # K18
-    ("xray-head", "_01", Grade.FORBIDDEN, "part"),
+    ("xray-head", "01", Grade.FORBIDDEN, "part"),
 ]
 
 
@@ -65,7 +63,7 @@ CERTAIN = [
 def test_a_mix_is_held_to_what_its_kind_promises_of_it(
     case: str, label: str, expected: Grade, pattern: str, outcome: str
 ) -> None:
-    record = planted(case, "none", outcome, **{label: 95})
+    record = planted(case, {label: 95}, "none", outcome)
     assert graded(record) == expected
     (charge,) = of(record)
     assert charge.what.startswith(f", the mix {pattern} (")
@@ -74,7 +72,7 @@ def test_a_mix_is_held_to_what_its_kind_promises_of_it(
 
 @pytest.mark.parametrize(("case", "label", "expected", "pattern"), CERTAIN)
 def test_explain_names_the_mix_and_its_promise(case: str, label: str, expected: Grade, pattern: str) -> None:
-    record = planted(case, **{label: 95})
+    record = planted(case, {label: 95})
     text = " ".join(explain([record], record["cell"], PROMISES, "x86_64").split())
     assert f"the mix {pattern} ({PROMISES.patterns[pattern]})" in text
     assert "7.6.1" in text
@@ -83,26 +81,26 @@ def test_explain_names_the_mix_and_its_promise(case: str, label: str, expected: 
 
 def test_on_intel_no_mix_of_them_is_excluded() -> None:
     for case, label, _, _ in CERTAIN[:-1]:
-        assert graded(planted(case, **{label: 95}), INTEL) == Grade.INTERESTING
+        assert graded(planted(case, {label: 95}), INTEL) == Grade.INTERESTING
 
 
 def test_what_another_vendor_promises_is_the_weaker_of_both() -> None:
-    assert graded(planted("two-imm8", _0100=95), "generic") == Grade.INTERESTING
-    assert graded(planted("xray-head", _01=95), "generic") == Grade.SURPRISING
+    assert graded(planted("two-imm8", {"0100": 95}), "generic") == Grade.INTERESTING
+    assert graded(planted("xray-head", {"01": 95}), "generic") == Grade.SURPRISING
 
 
 @pytest.mark.parametrize(
     ("case", "label"),
     [
-        ("two-imm8", "_0003"),  # three images apart: which is the older is not known
-        ("nops-mov5", "_01111"),  # two images
-        ("nop5-adds", "_11000"),
+        ("two-imm8", "0003"),  # three images apart: which is the older is not known
+        ("nops-mov5", "01111"),  # two images
+        ("nop5-adds", "11000"),
         ("two-imm8", "unknown"),
         ("add-adds", "unknown"),
     ],
 )
 def test_doubt_is_told_and_judged_mildly(case: str, label: str) -> None:
-    record = planted(case, **{label: 95})
+    record = planted(case, {label: 95})
     assert graded(record) == Grade.INTERESTING
     (charge,) = of(record)
     assert charge.what.endswith(
@@ -112,7 +110,7 @@ def test_doubt_is_told_and_judged_mildly(case: str, label: str) -> None:
 
 
 def test_a_look_alike_is_as_good_as_the_better_of_the_two() -> None:
-    record = planted("two-imm8", _0001=95)
+    record = planted("two-imm8", {"0001": 95})
     record["signatures"][0]["mixes"] = ["0100", "0001"]
     assert graded(record) == Grade.INTERESTING
     record["signatures"][0]["mixes"] = ["0100", "1211"]
@@ -120,13 +118,13 @@ def test_a_look_alike_is_as_good_as_the_better_of_the_two() -> None:
 
 
 def test_what_the_core_had_no_room_for_is_unknown() -> None:
-    record = planted("two-imm8", _0001=5)
+    record = planted("two-imm8", {"0001": 5})
     record["outcomes"]["concurrent"]["torn"] = 9
     assert [(charge.count, "not known" in charge.what) for charge in of(record)] == [(5, False), (4, True)]
 
 
 def test_the_gravest_comes_first_and_everything_is_counted_once() -> None:
-    record = planted("two-imm8", _0001=50, _0100=40, _0003=1, unknown=7)
+    record = planted("two-imm8", {"0001": 50, "0100": 40, "0003": 1, "unknown": 7})
     found = of(record)
     assert [charge.count for charge in found] == [40, 50, 1, 7]
     assert graded(record) == Grade.FORBIDDEN
@@ -134,8 +132,8 @@ def test_the_gravest_comes_first_and_everything_is_counted_once() -> None:
 
 def lateness(behind: int, each: int) -> Record:
     """Executions that were one image behind, and `each` that were 8 to 14 images ahead, of sixteen."""
-    ahead = {f"_000{n:x}": each for n in range(8, 15)}
-    return planted("two-imm8", _0001=1000, _0100=behind, **ahead)
+    ahead = {f"000{n:x}": each for n in range(8, 15)}
+    return planted("two-imm8", {"0001": 1000, "0100": behind, **ahead})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +157,7 @@ def test_who_took_long_between_two_instructions_is_not_accused(
 
 
 def test_a_mix_does_not_matter_where_the_promise_does_not_ask() -> None:
-    for record in (planted("mov-imm32", _1100=5), planted("two-imm8", "int3+sync-core", _0100=5)):
+    for record in (planted("mov-imm32", {"1100": 5}), planted("two-imm8", {"0100": 5}, "int3+sync-core")):
         (charge,) = of(record)
         assert charge.what == ""
 
@@ -171,7 +169,7 @@ def test_stale_executions_ran_no_mix() -> None:
 
 
 def test_after_completion_a_mix_is_excluded_whatever_it_is() -> None:
-    record = planted("two-imm8", "sync-core", _0001=95)
+    record = planted("two-imm8", {"0001": 95}, "sync-core")
     record["outcomes"] = {"post": {"torn": 95}}
     record["signatures"][0]["phase"] = "post"
     assert graded(record) == Grade.FORBIDDEN
@@ -179,7 +177,7 @@ def test_after_completion_a_mix_is_excluded_whatever_it_is() -> None:
 
 @pytest.mark.parametrize("phase", ["interior", "resumed"])
 def test_interior_and_resumed_executions_are_not_divided(phase: str) -> None:
-    record = planted("two-imm8", _0100=95)
+    record = planted("two-imm8", {"0100": 95})
     record["outcomes"] = {phase: {"torn": 95}}
     record["signatures"][0]["phase"] = phase
     assert [charge.what for charge in of(record)] == [""]

@@ -64,7 +64,7 @@ def test_every_grade_is_told_with_promise_citation_counts_and_bound(grade: Grade
     text = page([record, control(cell(), 3)], record, vendor)
     kind, code = record["kind"], record["code"]
     assert text.startswith(f"{record['cell']}\n  kind {kind}: {PROMISES.kinds[kind]}\n  regime {code}: ")
-    assert f"\n{grade}: {LEGEND[grade]}.\n" in text
+    assert f"\n  held to the promises of {vendor or 'AuthenticAMD'}\n{grade}: {LEGEND[grade]}.\n" in text
     assert f"{level}. " in flat(text)
     assert cited in text
     assert f"20.0M executions, {record['patches'] if grade == Grade.UNPROVEN else '20.0k'} patches:" in text

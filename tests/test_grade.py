@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stress.charges import Record
 from stress.errors import CaseError
-from stress.grade import DID, EVENTS, NEEDED, Record, aggregate, counts_of, grade, total, worst
+from stress.grade import DID, EVENTS, NEEDED, aggregate, counts_of, grade, total, worst
 from stress.model import Grade, Outcome, Phase
 from stress.promises import Level, load_promises
 from stress.stats import upper_bound_95

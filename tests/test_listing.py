@@ -65,7 +65,7 @@ def test_every_code_is_findable_and_those_that_nobody_has_say_why() -> None:
     assert list(found) == [*promises.kinds, *promises.codes]
     assert {code for code, row in found.items() if not row["names"]} == set(promises.absent)
     for code, row in found.items():
-        assert row["meaning"] == (promises.kinds | promises.codes)[code]
+        assert row["meaning"] == {**promises.kinds, **promises.codes}[code]
         assert row["source"]
         assert row["used by"] == len(row["names"])
         assert row["absent"] == promises.absent.get(code, "")

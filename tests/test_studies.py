@@ -160,6 +160,16 @@ def test_mixes_are_told_by_which_bytes_were_new(labels: dict[str, int], told: st
     assert row(record)["mixes"] == told
 
 
+def test_a_mix_that_is_cut_between_instructions_is_marked() -> None:
+    """Several instructions may be fetched one by one: that is no boundary of fetch."""
+    of = cell("two-imm8", site=INSIDE)
+    signatures = [wrong("0001", 75), wrong("0102", 25) | {"mixes": []}]
+    found = atomicity(ended(of, {"torn": 100}, signatures=signatures), witness(of))
+    rows = found["two-imm8, every site and store"]["in8 whole"]
+    assert rows["mixes"] == "3o / 1n 75 %, none known 25 %"
+    assert "75 % between instructions" in found["two-imm8: 4 bytes"]["whole"]["inside"]
+
+
 def test_mixes_that_are_not_known_are_not_guessed() -> None:
     both, none = wrong("1100", 6) | {"mixes": ["1100", "0011"]}, wrong("", 4) | {"mixes": []}
     assert (
@@ -192,9 +202,11 @@ def test_shares_of_store_tears_and_fetch_tears_are_those_of_the_witness() -> Non
     ("front", "back", "text"),
     [
         (0, 0, "one event"),
-        (1, 0, "front first"),
-        (0, 1, "back first"),
+        (3, 0, "front first"),
+        (0, 3, "back first"),
         (3, 4, "front first and back first"),
+        (2, 0, "not settled"),  # too few to say that it is two events, and too many to say that it is one
+        (0, 1, "not settled"),
     ],
 )
 def test_what_readers_saw_is_put_in_words(front: int, back: int, text: str) -> None:
@@ -202,7 +214,7 @@ def test_what_readers_saw_is_put_in_words(front: int, back: int, text: str) -> N
 
 
 def test_a_tear_that_was_seen_needs_no_control() -> None:
-    assert readers(torn(cell()), witness(cell(), front=1, planted=0)) == "front first"
+    assert readers(torn(cell()), witness(cell(), front=3, planted=0)) == "front first"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +286,7 @@ def test_cells_of_one_regime_are_summed_by_provocation() -> None:
 def test_the_first_event_is_told_where_one_cell_had_one_provocation() -> None:
     executors = [{"first_event_seconds": 0.5}, {"first_event_seconds": 0.0125}, {"first_event_seconds": None}]
     alone = turns(BROKEN, {QUIET.name: 50}, executors=executors)
-    assert mutants(alone)[BY_TURN][BROKEN] == {QUIET.name: "200/s, 13 ms"}
+    assert mutants(alone)[BY_TURN][BROKEN] == {QUIET.name: "200/s, 12 ms"}
     never = turns(BROKEN, {QUIET.name: 50}, executors=executors[2:])
     assert mutants(never)[BY_TURN][BROKEN] == {QUIET.name: "200/s"}
     several = turns(BROKEN, {QUIET.name: 50}, executors=executors, provocation="auto")
@@ -297,7 +309,7 @@ def test_cells_that_did_not_run_to_their_end_do_not_count() -> None:
         ended(cell(regime=BROKEN), status="skipped", outcomes={}, provocations={}),
     ]
     assert mutants(*lost) == {}
-    assert list(mutants(*lost, turns("int3+sync-core-without-6", {"none": 3}))[PROTOCOL]) == [
+    assert list(mutants(*lost, turns("int3+sync-core-without-6", {"none": 3}))[BY_TURN]) == [
         PROTOCOL,
         "int3+sync-core-without-6",
     ]

@@ -159,6 +159,17 @@ NEWER_IN_FRONT = ["1100", "2211", "0033"]
 NEWER_BEHIND = ["0011", "1122", "3300"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "verdict"), [(0, "fetch"), (1, "unattributed"), (2, "unattributed"), (3, "store")]
+)
+def test_a_tear_or_two_prove_nothing_either_way(seen: int, verdict: str) -> None:
+    """A reader that was stopped between its reads until the generations had gone round sees one."""
+    witness = watched((1, FRONT))
+    for pair in witness["pairs"]:
+        pair["tears"][FRONT][0] = min(pair["tears"][FRONT][0], seen)
+    assert says("1100", witness) == verdict
+
+
 @pytest.mark.parametrize("label", NEWER_IN_FRONT)
 def test_a_newer_front_is_a_store_tear_where_readers_saw_the_front_change_first(label: str) -> None:
     assert says(label, watched((1, FRONT))) == "store"
