@@ -13,12 +13,17 @@ from typing import Any
 
 import click
 
-from stress import __version__
+from stress import __version__, severity
 from stress.errors import StressError, UsageError
+from stress.formats import FORMATS, format_of, write
+from stress.model import Grade
 from stress.sites import STORES
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
+
+FAIL_ON = ",".join(grade.lower() for grade in Grade if grade in severity.FAIL_ON)
+"""Grades that fail a job where nobody says which, as `--fail-on` takes them."""
 
 _many: dict[str, Any] = {"multiple": True, "metavar": "NAMES"}
 
@@ -62,6 +67,12 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_format_option = click.option(
+    "--format", "style", default="table", type=click.Choice(list(FORMATS)), help="Of stdout."
+)
+_baseline_option = click.option(
+    "--baseline", metavar="DIR", help="A run whose findings are known: they do not fail."
+)
 _vendor_option = click.option(
     "--vendor",
     type=click.Choice(["amd", "intel", "generic"]),
@@ -76,6 +87,13 @@ def _say(text: str) -> None:
 
 def _echo_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=1))
+
+
+def _save(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"-o {file}: {error.strerror}; give a file that can be written") from error
 
 
 def _request(options: dict[str, Any]) -> Any:
@@ -101,8 +119,6 @@ def _request(options: dict[str, Any]) -> Any:
 
 def _fail_on(text: str) -> set[str]:
     """The grades that `--fail-on` names; UsageError on an unknown one."""
-    from stress.model import Grade
-
     words = {word.strip().upper() for word in text.split(",") if word.strip()} - {"NEVER"}
     unknown = words - set(Grade)
     if unknown:
@@ -127,8 +143,9 @@ def _fail_on(text: str) -> set[str]:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Reproduce the order and the paces of a run.")
 @click.option("--out", metavar="DIR", help="Where the records go; by default a new folder in ./stress-runs.")
 @click.option("--resume", metavar="DIR", help="Go on with an unfinished run; all else is as it was then.")
-@click.option("--format", "style", default="table", type=click.Choice(["table", "json"]), help="Of stdout.")
-@click.option("--fail-on", default="forbidden,surprising", show_default=True, metavar="GRADES")
+@_format_option
+@click.option("--fail-on", default=FAIL_ON, show_default=True, metavar="GRADES")
+@_baseline_option
 @_vendor_option
 @click.option("--quiet", is_flag=True, help="No progress, no announcement.")
 def run(
@@ -136,31 +153,37 @@ def run(
     resume: str | None,
     style: str,
     fail_on: str,
+    baseline: str | None,
     vendor: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Run cells, store a record of each, print what they showed by regime.
 
+    ktap and lava are printed as the run goes on, a line a cell; every other format at its end.
+
     Exit status: 0 nothing at or above --fail-on was seen; 1 something was; 2 wrong usage; 3 the harness failed; 130
     interrupted, with the finished cells kept and summarised.
     """
     from stress.session import Session
 
-    bad = _fail_on(fail_on)
+    how = vendor, _fail_on(fail_on), baseline
     session = Session.resume(Path(resume)) if resume else Session.begin(_request(options), out)
     if not quiet:
         for line in session.announcement():
             _say(line)
-    finished = session.run(quiet)
-    click.echo(session.text(style, vendor), nl=False)
+    live = session.live(style, sys.stdout, *how) if FORMATS[style].live else None
+    finished = session.run(quiet, live)
+    reading = session.reading(*how)
+    if not live:
+        click.echo(write(style, reading), nl=False)
     if not finished:
         left = session.cells_left
         _say(f"interrupted, {left} cells were not run; go on with: stress run --resume {session.path}")
         sys.exit(INTERRUPTED)
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
-    sys.exit(FOUND if bad & session.grades(vendor) else BROKEN if session.harness_failed else CLEAN)
+    sys.exit(FOUND if reading.failed else BROKEN if session.harness_failed else CLEAN)
 
 
 @cli.command("list")
@@ -252,15 +275,42 @@ def selftest(times: int, cpus: str) -> None:
 
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@_format_option
 @click.option(
-    "--format", "style", default="table", type=click.Choice(["table", "json", "atomicity", "mutants"])
+    "-o",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help=f"Write FILE instead: {', '.join(its.suffix for its in FORMATS.values() if its.suffix)}.",
 )
+@click.option("--fail-on", metavar="GRADES", help=f"Exit with 1 where one occurs; formats use {FAIL_ON}.")
+@_baseline_option
 @_vendor_option
-def report(folders: tuple[str, ...], style: str, vendor: str | None) -> None:
-    """Print what one or more run folders hold, merged: the same table or JSON that `run` prints."""
-    from stress.session import report_text
+def report(
+    folders: tuple[str, ...],
+    style: str,
+    files: tuple[str, ...],
+    fail_on: str | None,
+    baseline: str | None,
+    vendor: str | None,
+) -> None:
+    """Print what one or more run folders hold, merged, in any format, or write it to files.
 
-    click.echo(report_text([Path(folder) for folder in folders], style, vendor), nl=False)
+    Exit status: 1 where --fail-on or --baseline is given and a cell fails; else 0.
+    """
+    from stress.live import write_lines
+    from stress.session import read_reading
+
+    styles = [format_of(file) for file in files]
+    reading = read_reading(
+        [Path(folder) for folder in folders], vendor, _fail_on(fail_on or FAIL_ON), baseline
+    )
+    for file, name in zip(files, styles, strict=True):
+        _save(file, write(name, reading))
+    if not files:
+        text = write(style, reading)
+        write_lines(text, sys.stdout) if FORMATS[style].live else click.echo(text, nl=False)
+    sys.exit(FOUND if reading.failed and (fail_on or baseline) else CLEAN)
 
 
 @cli.command()

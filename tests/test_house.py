@@ -26,7 +26,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"session", "listing"},
-    {"fleet", "progress"},
+    {"fleet", "live", "progress"},
     {"campaign", "doctor", "selftest"},
     {"runner"},
     {"matrix"},
@@ -34,8 +34,9 @@ LAYERS = (
     {"worker"},
     {"repro", "report", "formats", "explain"},
     {"atomicity"},
-    {"studies"},
+    {"junit", "ktap", "lava", "markdown", "sheet", "studies", "summary"},
     {"table"},
+    {"reading"},
     {"grade"},
     {"charges"},
     {"promises", "evidence"},
@@ -45,6 +46,7 @@ LAYERS = (
     {"checks", "steps", "patterns", "ablations"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
     {"blackbox"},
+    {"severity"},
     {"errors", "model", "_native", "__init__"},
 )
 # (importer, imported) that may disregard the layers, and why.
