@@ -28,14 +28,39 @@ FAIL_ON = ",".join(grade.lower() for grade in Grade if grade in severity.FAIL_ON
 _many: dict[str, Any] = {"multiple": True, "metavar": "NAMES"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    }
+)
 @click.version_option(__version__, prog_name="stress")
-def cli() -> None:
+@click.option(
+    "--config",
+    "config_file",
+    envvar="STRESS_CONFIG",
+    metavar="FILE",
+    help="Options from here, not from stress.toml or pyproject.toml; '' for none.",
+)
+@click.pass_context
+def cli(context: click.Context, config_file: str | None) -> None:
     """May I change code while other CPUs execute it? Find out on this machine.
 
     Pins threads that spin through a code region, patches the region under a chosen discipline, and tells what those
     CPUs executed: old, new, torn or stale code.
     """
+    from stress import config
+
+    file = config.find(Path.cwd()) if config_file is None else Path(config_file) if config_file else None
+    context.obj = config.load(file, cli)
+    context.default_map = context.obj.defaults
+
+
+def _choose_profile(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """Lay the profile over what files say, before any other option is read."""
+    if name and not context.resilient_parsing:
+        context.default_map = context.obj.choose(name, context.info_name)
+    return name
 
 
 _STORES_HELP = f"{', '.join(STORES)}, or all."
@@ -105,7 +130,7 @@ def _request(options: dict[str, Any]) -> Any:
     options = dict(options)
     seconds, budget = options.pop("seconds"), options.pop("budget")
     executions, patches = options.pop("executions"), options.pop("patches")
-    seed, until = options.pop("seed"), options.pop("until")
+    seed, until, _ = options.pop("seed"), options.pop("until"), options.pop("profile")
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds is not None else None,
@@ -128,6 +153,13 @@ def _fail_on(text: str) -> set[str]:
 
 
 @cli.command()
+@click.option(
+    "--profile",
+    is_eager=True,
+    callback=_choose_profile,
+    metavar="NAME",
+    help="smoke (< 1 min), ci (< 10 min), soak (a night), or one of the configuration file's.",
+)
 @_request_options
 @click.option("--seconds", metavar="TIME", help="Of each cell; without it --budget is shared out.")
 @click.option("--budget", metavar="TIME", help="Of the whole run; by default 2m, or more for many cells.")
@@ -278,6 +310,7 @@ def selftest(times: int, cpus: str) -> None:
 @_format_option
 @click.option(
     "-o",
+    "--output",
     "files",
     multiple=True,
     metavar="FILE",
@@ -314,6 +347,35 @@ def report(
 
 
 @cli.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR DIR...")
+@click.option("--format", "style", default="table", type=click.Choice(["table", "json", "markdown"]))
+@click.option("--fail-on", default=FAIL_ON, show_default=True, metavar="GRADES", help="Red however rare.")
+@click.option(
+    "--factor",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(1, 1e9),
+    help="Rates that were seen before changed if by more than this.",
+)
+@_vendor_option
+def compare(folders: tuple[str, ...], style: str, fail_on: str, factor: float, vendor: str | None) -> None:
+    """Tell what changed from the first run to each other: what newly went red, what went green.
+
+    Exit status: 1 where a cell went red, its rate rose, or it does not run to its end any more; else 0.
+    """
+    from stress.changes import WRITERS
+    from stress.compare import compare as hold
+    from stress.session import read_reading
+
+    if len(folders) < 2:
+        raise UsageError("compare: one run alone has not changed; give two folders or more")
+    bad = _fail_on(fail_on)
+    found = hold([read_reading([Path(f)], vendor, bad) for f in folders], folders, bad, factor)
+    click.echo(WRITERS[style](found), nl=False)
+    sys.exit(FOUND if found.worse else CLEAN)
+
+
+@cli.command()
 @click.argument("cell")
 @click.option("--run", "folder", metavar="DIR", help="The run it belongs to; by default the youngest.")
 @_vendor_option
@@ -322,6 +384,39 @@ def explain(cell: str, folder: str | None, vendor: str | None) -> None:
     from stress.session import explain_text
 
     click.echo(explain_text(cell, Path(folder) if folder else None, vendor))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Tell what holds where nothing is said on the command line."""
+
+
+@config_group.command("show")
+@click.argument("command", default="run")
+@click.option("--profile", metavar="NAME", help="As `stress run --profile NAME` would have it.")
+@click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
+@click.pass_context
+def config_show(context: click.Context, command: str, profile: str | None, style: str) -> None:
+    """Show each option of a command (run, where none is named), its value, and where that is from."""
+    from stress.config import settings
+
+    its = cli.commands.get(command)
+    if its is None or isinstance(its, click.Group):
+        raise UsageError(f"config show: there is no command '{command}'; see `stress --help`")
+    # Arguments are not at issue, and whatever must be given is not missing here.
+    arguments = ["--profile", profile] if profile else []
+    its = click.Command(command, params=[p for p in its.params if isinstance(p, click.Option)])
+    rows = [
+        {"option": option, "value": list(value) if isinstance(value, tuple) else value, "from": source}
+        for option, value, source in settings(
+            its.make_context(command, arguments, parent=context.find_root()), context.obj
+        )
+    ]
+    if style == "json":
+        _echo_json(rows)
+    for row in rows if style == "table" else ():
+        value = ",".join(row["value"]) if isinstance(row["value"], list) else row["value"]
+        click.echo(f"{row['option']:12} {'' if value is None else value!s:36} {row['from']}")
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -18,6 +18,7 @@ _HEADLINES = {
     Result.FAIL: "**{n} cells failed** that must not",
     Result.ERROR: "**{n} cells were not finished**: the harness, not the CPU",
 }
+_CAME_TO = {Result.FAIL: "failed", Result.ERROR: "no promise was broken, but the harness failed"}
 
 
 def write(reading: Reading) -> str:
@@ -27,7 +28,8 @@ def write(reading: Reading) -> str:
     rest = ", ".join(f"{found[r]} {r}" for r in (Result.PASS, Result.XFAIL, Result.SKIP) if found[r])
     host = reading.run.get("host") or {}
     where = f" on {_plain(str(host['model_name']))}" if host.get("model_name") else ""
-    lines = [f"### stress{where}: {'failed' if reading.failed else 'nothing failed'}", ""]
+    came_to = next((said for result, said in _CAME_TO.items() if found[result]), "nothing failed")
+    lines = [f"### stress{where}: {came_to}", ""]
     lines += ["; ".join([*heads, rest or "no cells"]) + ".", ""]
     for result in _HEADLINES:
         lines += _told([f for f in reading.findings if f.result is result])

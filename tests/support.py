@@ -118,8 +118,8 @@ def command(*args: str | Path) -> list[str]:
 
 def stress(*args: str | Path, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
     """What the command line answers."""
-    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    return subprocess.run(command(*args), check=False, text=True, cwd=ROOT, timeout=timeout, **settings)
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, **more}
+    return subprocess.run(command(*args), check=False, text=True, timeout=timeout, **settings)
 
 
 @contextmanager

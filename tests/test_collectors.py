@@ -224,6 +224,8 @@ def test_csv_has_every_figure_of_the_records() -> None:
 def test_markdown_says_what_failed_first_and_fits_a_comment() -> None:
     text = shown("markdown", RUN, ALL, PROMISES)
     assert text.startswith("### stress: failed\n")
+    assert shown("markdown", RUN, RECORDS, PROMISES).startswith("### stress: no promise was broken, but")
+    assert shown("markdown", RUN, [record()], PROMISES).startswith("### stress: nothing failed\n")
     assert text.index(FORBIDDEN["cell"]) < text.index("| regime |") < 65_536
     many = [torn(n, case=f"case{n}") for n in range(1, 3000)]
     assert len(shown("markdown", RUN, many, PROMISES)) < 65_536
