@@ -48,7 +48,7 @@ def _told(findings: Sequence[Finding]) -> list[str]:
         v = finding.verdict
         rate = f", {rate_text(v.events, v.trials)} events per execution" if v and v.events else ""
         lines.append(f"* {finding.grade or finding.status} `{finding.cell}`{rate}: {_plain(finding.why)}")
-        lines += [f"  `{command}`" for command in finding.again[:1]]
+        lines += [f"  `{command}`" for command in finding.again]
     more = len(findings) - SHOWN
     return [*lines, *([f"* and {more} more"] if more > 0 else []), *([""] if lines else [])]
 

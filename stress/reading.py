@@ -105,7 +105,10 @@ class Reading:
             again: tuple[str, ...] = (shlex.join(["stress", "run", "--resume", home]),) if home else ()
             why = "was begun and never ended: it may be what took the machine down; --resume goes on"
             return Finding(record, None, Result.ERROR, self._path(record), why, again)
-        name = record["id"] if self._names[record["cell"]] > 1 else record["cell"]
+        again_and_again = (
+            self._names[record["cell"]] > 1 or (self.run.get("request") or {}).get("repeat", 1) > 1
+        )
+        name = record["id"] if again_and_again else record["cell"]
         where = shlex.join([name, *(("--run", home) if home else ())])
         again = (f"stress explain {where}", f"stress repro {where}")
         known = self._is_known(record["cell"], verdict)
