@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from math import isclose
+from statistics import median
 from typing import Any
 
 from stress.grade import worst
@@ -83,7 +85,8 @@ class Compared:
 class Comparison:
     """All cells of all runs but the first. `gone`, `new`: cells that ran in the first run only, or in this one only.
 
-    `differences`: what the runs' headers say differently of their machines, by run: key, before, after.
+    `differences`: what the runs' headers say differently of their machines, and how long cells took, by run: key,
+    before, after.
     """
 
     runs: tuple[str, ...]
@@ -143,7 +146,7 @@ def compare(
     )
     gone = tuple(tuple(c for c in first if _ran(first[c]) and not _ran(sides.get(c))) for sides in others)
     new = tuple(tuple(c for c in sides if _ran(sides[c]) and not _ran(first.get(c))) for sides in others)
-    hosts = [reading.run.get("host") or {} for reading in readings]
+    hosts = [{**(reading.run.get("host") or {}), **_pace(reading.findings)} for reading in readings]
     differences = tuple(tuple(_differences(hosts[0], host)) for host in hosts[1:])
     return Comparison(tuple(names), cells, gone, new, differences, sum(p is not None for p in raw), factor)
 
@@ -212,9 +215,18 @@ def _change(before: Side | None, after: Side, p: float | None, fail_on: Collecti
     return sure if p < ALPHA else Change.SAME
 
 
+def _pace(findings: Iterable[Finding]) -> dict[str, str]:
+    """How long a cell took, to one digit: runs that differ in it saw different things."""
+    seconds = [f.record["seconds"] for f in findings if f.verdict and f.record["seconds"]]
+    return {"seconds a cell": f"{median(seconds):.1g}"} if seconds else {}
+
+
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
-    """What two hosts say differently of themselves, of what is one word."""
+    """What two hosts say differently of themselves, of what is one word; a clock measured twice is the same clock."""
     for key in dict.fromkeys((*before, *after)):
         one, other = before.get(key, ""), after.get(key, "")
-        if one != other and not isinstance(one, dict | list) and not isinstance(other, dict | list):
+        if isinstance(one, dict | list) or isinstance(other, dict | list):
+            continue
+        numbers = isinstance(one, int | float) and isinstance(other, int | float)
+        if one != other and not (numbers and isclose(one, other, rel_tol=1e-4)):
             yield key, str(one), str(other)

@@ -22,7 +22,7 @@ from stress.severity import FAIL_ON
 from stress.stats import rise_p
 from stress.store import read_records
 from tests.support import count, stress
-from tests.test_collectors import PROMISES, RUN, folder
+from tests.test_collectors import PROMISES, RUN, folder, schema
 from tests.test_formats import record, skipped
 
 MILLION = 1_000_000
@@ -178,11 +178,17 @@ def test_many_machines_are_each_held_against_the_first() -> None:
 
 
 def test_what_the_machines_say_differently_of_themselves_is_told() -> None:
-    runs = [{"host": {"microcode": code, "isa": "x", "cpus": [code]}} for code in ("0x1", "0x2")]
+    said = ({"microcode": "0x1", "tsc_hz": 2_596_154_603}, {"microcode": "0x2", "tsc_hz": 2_596_173_378})
+    runs = [{"host": {"isa": "x", "cpus": [i], **its}} for i, its in enumerate(said)]
     readings = [Reading(run, (cell(),), PROMISES) for run in runs]
     found = compare(readings, ["a", "b"], FAIL_ON)
     assert found.differences == ((("microcode", "0x1", "0x2"),),)
     assert "microcode: 0x1 -> 0x2" in WRITERS["table"](found)
+
+
+def test_runs_whose_cells_took_longer_say_so() -> None:
+    (differences,) = held([cell(0, seconds=0.03)], [cell(0, seconds=0.3)]).differences
+    assert differences == (("seconds a cell", "0.03", "0.3"),)
 
 
 def test_every_change_has_a_meaning() -> None:
@@ -197,6 +203,7 @@ def test_every_format_names_what_changed_and_not_the_rest(style: str) -> None:
     assert same["cell"] not in text
     assert text.endswith("\n")
     if style == "json":
+        schema("comparison").validate(json.loads(text))
         (named,) = json.loads(text)["cells"]
         assert named["p"] == pytest.approx(2 * 0.5**60 * 2)
         assert named["after"]["events"] == 60
