@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stress.evidence import Evidence, gather
+from stress.evidence import Evidence
 from stress.grade import EVENTS, counts_of, total
 from stress.mixes import boundaries, newer
 from stress.model import Status
 from stress.patterns import Pattern, read
-from stress.promises import Promises
+from stress.reading import Reading
 from stress.sites import STORES
-from stress.studies import markdown, merge, seen
+from stress.studies import merge, seen
+from stress.table import pipes
 from stress.witness import ENOUGH_CONTROLS, ENOUGH_TEARS, Tears
 
 Record = Mapping[str, Any]
@@ -27,18 +28,12 @@ BETWEEN = " / "
 """Stands in a mix where it is cut between two instructions."""
 
 
-def atomicity(
-    run: Mapping[str, Any],
-    records: Iterable[Record],
-    promises: Promises,
-    colour: bool = False,
-    vendor: str | None = "",
-) -> str:
+def atomicity(reading: Reading) -> str:
     """Return, case by case, a table of stores and boundaries, then one of every site and store.
 
     Only cells without any synchronization count.
     """
-    evidence = gather(records)
+    evidence = reading.evidence
     plain = [r for r in evidence.cells if r["regime"] in REGIMES and r["status"] == Status.OK]
     lines = [
         "Events a second, or (<) the one-sided 95 % bound per execution; in percent S store tears, F fetch tears, ?",
@@ -70,7 +65,7 @@ def _summary(evidence: Evidence, records: Sequence[Record]) -> list[str]:
             for boundary in columns
         ]
         rows.append([store, *(_together(evidence, each) if each else "" for each in found)])
-    return markdown(["store", *(f"across {b}" if b else "inside" for b in columns)], rows)
+    return pipes(["store", *(f"across {b}" if b else "inside" for b in columns)], rows)
 
 
 def _together(evidence: Evidence, records: Sequence[Record]) -> str:
@@ -97,7 +92,7 @@ def _every(evidence: Evidence, records: Sequence[Record]) -> list[str]:
         these = [r for r in records if (r["site"], r["store"]) == (site, store)]
         tears = _shares(_tears(evidence, these)).strip(" ()")
         rows.append([site, store, seen(*merge(these)), _mixes(these), tears, _readers(evidence, these[0])])
-    return markdown(("site", "store", "torn", "mixes", "tears", "data readers"), rows)
+    return pipes(("site", "store", "torn", "mixes", "tears", "data readers"), rows)
 
 
 def _tears(evidence: Evidence, records: Iterable[Record]) -> Tears:

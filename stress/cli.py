@@ -13,24 +13,54 @@ from typing import Any
 
 import click
 
-from stress import __version__
+from stress import __version__, severity
 from stress.errors import StressError, UsageError
+from stress.formats import FORMATS, format_of, write
+from stress.model import Grade
 from stress.sites import STORES
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
 
+FAIL_ON = ",".join(grade.lower() for grade in Grade if grade in severity.FAIL_ON)
+"""Grades that fail a job where nobody says which, as `--fail-on` takes them."""
+
 _many: dict[str, Any] = {"multiple": True, "metavar": "NAMES"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    }
+)
 @click.version_option(__version__, prog_name="stress")
-def cli() -> None:
+@click.option(
+    "--config",
+    "config_file",
+    envvar="STRESS_CONFIG",
+    metavar="FILE",
+    help="Options from here, not from stress.toml or pyproject.toml; '' for none.",
+)
+@click.pass_context
+def cli(context: click.Context, config_file: str | None) -> None:
     """May I change code while other CPUs execute it? Find out on this machine.
 
     Pins threads that spin through a code region, patches the region under a chosen discipline, and tells what those
     CPUs executed: old, new, torn or stale code.
     """
+    from stress import config
+
+    file = config.find(Path.cwd()) if config_file is None else Path(config_file) if config_file else None
+    context.obj = config.load(file, cli)
+    context.default_map = context.obj.defaults
+
+
+def _choose_profile(context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """Lay the profile over what files say, before any other option is read."""
+    if name and not context.resilient_parsing:
+        context.default_map = context.obj.choose(name, context.info_name)
+    return name
 
 
 _STORES_HELP = f"{', '.join(STORES)}, or all."
@@ -62,6 +92,12 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_format_option = click.option(
+    "--format", "style", default="table", type=click.Choice(list(FORMATS)), help="Of stdout."
+)
+_baseline_option = click.option(
+    "--baseline", metavar="DIR", help="A run whose findings are known: they do not fail."
+)
 _vendor_option = click.option(
     "--vendor",
     type=click.Choice(["amd", "intel", "generic"]),
@@ -78,6 +114,13 @@ def _echo_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=1))
 
 
+def _save(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"-o {file}: {error.strerror}; give a file that can be written") from error
+
+
 def _request(options: dict[str, Any]) -> Any:
     """The request that the options of `run` make."""
     import secrets
@@ -87,7 +130,7 @@ def _request(options: dict[str, Any]) -> Any:
     options = dict(options)
     seconds, budget = options.pop("seconds"), options.pop("budget")
     executions, patches = options.pop("executions"), options.pop("patches")
-    seed, until = options.pop("seed"), options.pop("until")
+    seed, until, _ = options.pop("seed"), options.pop("until"), options.pop("profile")
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds is not None else None,
@@ -101,8 +144,6 @@ def _request(options: dict[str, Any]) -> Any:
 
 def _fail_on(text: str) -> set[str]:
     """The grades that `--fail-on` names; UsageError on an unknown one."""
-    from stress.model import Grade
-
     words = {word.strip().upper() for word in text.split(",") if word.strip()} - {"NEVER"}
     unknown = words - set(Grade)
     if unknown:
@@ -112,6 +153,13 @@ def _fail_on(text: str) -> set[str]:
 
 
 @cli.command()
+@click.option(
+    "--profile",
+    is_eager=True,
+    callback=_choose_profile,
+    metavar="NAME",
+    help="smoke (< 1 min), ci (< 10 min), soak (a night), or one of the configuration file's.",
+)
 @_request_options
 @click.option("--seconds", metavar="TIME", help="Of each cell; without it --budget is shared out.")
 @click.option("--budget", metavar="TIME", help="Of the whole run; by default 2m, or more for many cells.")
@@ -127,8 +175,9 @@ def _fail_on(text: str) -> set[str]:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Reproduce the order and the paces of a run.")
 @click.option("--out", metavar="DIR", help="Where the records go; by default a new folder in ./stress-runs.")
 @click.option("--resume", metavar="DIR", help="Go on with an unfinished run; all else is as it was then.")
-@click.option("--format", "style", default="table", type=click.Choice(["table", "json"]), help="Of stdout.")
-@click.option("--fail-on", default="forbidden,surprising", show_default=True, metavar="GRADES")
+@_format_option
+@click.option("--fail-on", default=FAIL_ON, show_default=True, metavar="GRADES")
+@_baseline_option
 @_vendor_option
 @click.option("--quiet", is_flag=True, help="No progress, no announcement.")
 def run(
@@ -136,31 +185,37 @@ def run(
     resume: str | None,
     style: str,
     fail_on: str,
+    baseline: str | None,
     vendor: str | None,
     quiet: bool,
     **options: Any,
 ) -> None:
     """Run cells, store a record of each, print what they showed by regime.
 
+    ktap and lava are printed as the run goes on, a line a cell; every other format at its end.
+
     Exit status: 0 nothing at or above --fail-on was seen; 1 something was; 2 wrong usage; 3 the harness failed; 130
     interrupted, with the finished cells kept and summarised.
     """
     from stress.session import Session
 
-    bad = _fail_on(fail_on)
+    how = vendor, _fail_on(fail_on), baseline
     session = Session.resume(Path(resume)) if resume else Session.begin(_request(options), out)
     if not quiet:
         for line in session.announcement():
             _say(line)
-    finished = session.run(quiet)
-    click.echo(session.text(style, vendor), nl=False)
+    live = session.live(style, sys.stdout, *how) if FORMATS[style].live else None
+    finished = session.run(quiet, live)
+    reading = session.reading(*how)
+    if not live:
+        click.echo(write(style, reading), nl=False)
     if not finished:
         left = session.cells_left
         _say(f"interrupted, {left} cells were not run; go on with: stress run --resume {session.path}")
         sys.exit(INTERRUPTED)
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
-    sys.exit(FOUND if bad & session.grades(vendor) else BROKEN if session.harness_failed else CLEAN)
+    sys.exit(FOUND if reading.failed else BROKEN if session.harness_failed else CLEAN)
 
 
 @cli.command("list")
@@ -252,15 +307,72 @@ def selftest(times: int, cpus: str) -> None:
 
 @cli.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@_format_option
 @click.option(
-    "--format", "style", default="table", type=click.Choice(["table", "json", "atomicity", "mutants"])
+    "-o",
+    "--output",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help=f"Write FILE instead: {', '.join(its.suffix for its in FORMATS.values() if its.suffix)}.",
+)
+@click.option("--fail-on", metavar="GRADES", help=f"Exit with 1 where one occurs; formats use {FAIL_ON}.")
+@_baseline_option
+@_vendor_option
+def report(
+    folders: tuple[str, ...],
+    style: str,
+    files: tuple[str, ...],
+    fail_on: str | None,
+    baseline: str | None,
+    vendor: str | None,
+) -> None:
+    """Print what one or more run folders hold, merged, in any format, or write it to files.
+
+    Exit status: 1 where --fail-on or --baseline is given and a cell fails; else 0.
+    """
+    from stress.live import write_lines
+    from stress.session import read_reading
+
+    styles = [format_of(file) for file in files]
+    reading = read_reading(
+        [Path(folder) for folder in folders], vendor, _fail_on(fail_on or FAIL_ON), baseline
+    )
+    for file, name in zip(files, styles, strict=True):
+        _save(file, write(name, reading))
+    if not files:
+        text = write(style, reading)
+        write_lines(text, sys.stdout) if FORMATS[style].live else click.echo(text, nl=False)
+    sys.exit(FOUND if reading.failed and (fail_on or baseline) else CLEAN)
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR DIR...")
+@click.option("--format", "style", default="table", type=click.Choice(["table", "json", "markdown"]))
+@click.option("--fail-on", default=FAIL_ON, show_default=True, metavar="GRADES", help="Red however rare.")
+@click.option(
+    "--factor",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(1, 1e9),
+    help="Rates that were seen before changed if by more than this.",
 )
 @_vendor_option
-def report(folders: tuple[str, ...], style: str, vendor: str | None) -> None:
-    """Print what one or more run folders hold, merged: the same table or JSON that `run` prints."""
-    from stress.session import report_text
+def compare(folders: tuple[str, ...], style: str, fail_on: str, factor: float, vendor: str | None) -> None:
+    """Tell what changed from the first run to each other: what newly went red, what went green.
 
-    click.echo(report_text([Path(folder) for folder in folders], style, vendor), nl=False)
+    Exit status: 1 where a cell went red, its rate rose, or it does not run to its end any more; else 0.
+    """
+    from stress.changes import WRITERS
+    from stress.compare import compare as hold
+    from stress.session import read_reading
+
+    if len(folders) < 2:
+        raise UsageError("compare: one run alone has not changed; give two folders or more")
+    bad = _fail_on(fail_on)
+    found = hold([read_reading([Path(f)], vendor, bad) for f in folders], folders, bad, factor)
+    click.echo(WRITERS[style](found), nl=False)
+    sys.exit(FOUND if found.worse else CLEAN)
 
 
 @cli.command()
@@ -272,6 +384,39 @@ def explain(cell: str, folder: str | None, vendor: str | None) -> None:
     from stress.session import explain_text
 
     click.echo(explain_text(cell, Path(folder) if folder else None, vendor))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Tell what holds where nothing is said on the command line."""
+
+
+@config_group.command("show")
+@click.argument("command", default="run")
+@click.option("--profile", metavar="NAME", help="As `stress run --profile NAME` would have it.")
+@click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
+@click.pass_context
+def config_show(context: click.Context, command: str, profile: str | None, style: str) -> None:
+    """Show each option of a command (run, where none is named), its value, and where that is from."""
+    from stress.config import settings
+
+    its = cli.commands.get(command)
+    if its is None or isinstance(its, click.Group):
+        raise UsageError(f"config show: there is no command '{command}'; see `stress --help`")
+    # Arguments are not at issue, and whatever must be given is not missing here.
+    arguments = ["--profile", profile] if profile else []
+    its = click.Command(command, params=[p for p in its.params if isinstance(p, click.Option)])
+    rows = [
+        {"option": option, "value": list(value) if isinstance(value, tuple) else value, "from": source}
+        for option, value, source in settings(
+            its.make_context(command, arguments, parent=context.find_root()), context.obj
+        )
+    ]
+    if style == "json":
+        _echo_json(rows)
+    for row in rows if style == "table" else ():
+        value = ",".join(row["value"]) if isinstance(row["value"], list) else row["value"]
+        click.echo(f"{row['option']:12} {'' if value is None else value!s:36} {row['from']}")
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -53,14 +53,15 @@ def role_of(record: Record) -> str:
     return str(record.get("role", "cell"))
 
 
-def _place(record: Record) -> tuple[Any, ...]:
+def place_of(record: Record) -> tuple[Any, ...]:
+    """What a cell has in common with its positive control: machine, case, site and CPUs."""
     return (*(record.get(key, "") for key in ("host", "case", "site")), *record["cpus"])
 
 
 def _watched(record: Record) -> tuple[Any, ...]:
     """What a record and its witness have in common: the place, the store, and who does the storing."""
     plan = record.get("plan") or {}
-    return (*_place(record), record["store"], path_of(plan.get("via", "same"), plan.get("pages", "4k")))
+    return (*place_of(record), record["store"], path_of(plan.get("via", "same"), plan.get("pages", "4k")))
 
 
 def saw_events(record: Record) -> bool:
@@ -79,7 +80,7 @@ class Evidence:
 
     def control(self, record: Record) -> bool | None:
         """Whether the positive control of this record saw events; None where the run had none for it."""
-        return self.controls.get(_place(record))
+        return self.controls.get(place_of(record))
 
     def witness(self, record: Record) -> Record | None:
         """The witness that watched the same store at the same site on the same CPUs, or None."""
@@ -103,7 +104,7 @@ def gather(records: Iterable[Record]) -> Evidence:
             continue
         role = role_of(record)
         if role == "control" and record["status"] == "ok":
-            seen[_place(record)] = seen.get(_place(record), False) or saw_events(record)
+            seen[place_of(record)] = seen.get(place_of(record), False) or saw_events(record)
         elif role == "witness" and record["status"] == "ok":
             watched[_watched(record)] = record
         elif role == "cell":

@@ -1,113 +1,83 @@
-"""Records and their grades for programs and people: one function a format, all of them pure."""
+"""The formats that a run is printed in: one table. The module of a format is imported when it is asked for."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from stress.atomicity import atomicity
-from stress.charges import Record
-from stress.evidence import gather
-from stress.grade import Verdict, aggregate, counts_of, grade, total
-from stress.model import Outcome
-from stress.promises import Promises
-from stress.studies import mutants
-from stress.table import to_table
-from stress.witness import Tears
+from stress.errors import UsageError
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from stress.reading import Finding, Reading
+
+Writer = Callable[["Reading"], str]
+"""Makes text that ends in a newline of a run. Pure."""
 
 
-class Format(Protocol):
-    """Makes text that ends in a newline of a run's header and records."""
+class Lines(Protocol):
+    """A format of lines, which can be written while the run goes on: its head, then each cell in turn, then its end.
 
-    def __call__(
-        self,
-        run: Mapping[str, Any],
-        records: Iterable[Record],
-        promises: Promises,
-        colour: bool = False,
-        vendor: str = "",
-    ) -> str:
-        """Return the text; `colour`: whether it may hold ANSI colours."""
-
-
-def to_json(
-    run: Mapping[str, Any], records: Iterable[Record], promises: Promises, vendor: str = ""
-) -> dict[str, Any]:
-    """Return `schema`, `run`, `regimes` (one entry a regime) and `cells` (one a cell), of plain JSON types.
-
-    `vendor`: as in `grade.grade`. Start records are left out.
+    `cells`: how many there will be. A text may be "" or several whole lines.
     """
-    records = list(records)
-    evidence = gather(records)
-    return {
-        "schema": SCHEMA,
-        "run": dict(run),
-        "regimes": [asdict(line) for line in aggregate(records, promises, vendor)],
-        "cells": [
-            _cell(r, grade(r, promises, evidence.control(r), vendor), evidence.tears(r))
-            for r in evidence.cells
-        ],
-    }
+
+    def head(self, cells: int) -> str:
+        """Return what stands before the first cell."""
+
+    def line(self, finding: Finding) -> str:
+        """Return what stands for one cell."""
+
+    def end(self) -> str:
+        """Return what stands after the last cell."""
 
 
-def to_json_text(
-    run: Mapping[str, Any],
-    records: Iterable[Record],
-    promises: Promises,
-    colour: bool = False,
-    vendor: str = "",
-) -> str:
-    """Return `to_json` as text, never coloured."""
-    return json.dumps(to_json(run, records, promises, vendor), indent=1) + "\n"
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format. `module`: holds its `writer`, or, where `live`, the class `Lines`; `suffix` of files, "" for none."""
+
+    module: str
+    suffix: str = ""
+    writer: str = "write"
+    live: bool = False
 
 
-FORMATS: dict[str, Format] = {
-    "table": to_table,
-    "json": to_json_text,
-    "atomicity": atomicity,
-    "mutants": mutants,
+FORMATS: Mapping[str, Format] = {
+    "table": Format("table"),
+    "json": Format("summary", ".json"),
+    "junit": Format("junit", ".xml"),
+    "ktap": Format("ktap", ".tap", live=True),
+    "lava": Format("lava", live=True),
+    "markdown": Format("markdown", ".md"),
+    "csv": Format("sheet", ".csv"),
+    "atomicity": Format("atomicity", writer="atomicity"),
+    "mutants": Format("studies", writer="mutants"),
 }
-"""What `--format` names."""
+"""What `--format` names, and `-o FILE` by its suffix."""
 
 
-def _cell(record: Record, verdict: Verdict, tears: Tears | None) -> dict[str, Any]:
-    names = (
-        "cell",
-        "case",
-        "site",
-        "store",
-        "regime",
-        "provocation",
-        "placement",
-        "cpus",
-        "status",
-        "reason",
-    )
-    shares = {name: _figures(share) for name, share in record["provocations"].items()}
-    return {
-        **{name: record[name] for name in names},
-        "grade": verdict.grade,
-        "promise": verdict.promise_level,
-        **_figures(record),
-        "store_tears": tears.store if tears else None,
-        "fetch_tears": tears.fetch if tears else None,
-        "upper_bound_95": verdict.upper_bound,
-        "provocations": shares,
-    }
+def write(name: str, reading: Reading) -> str:
+    """Return the run as text in the format `name`; it ends in a newline."""
+    if FORMATS[name].live:
+        lines = lines_of(name)
+        body = (lines.line(finding) for finding in reading.findings)
+        return "".join([lines.head(len(reading.findings)), *body, lines.end()])
+    its = FORMATS[name]
+    writer: Writer = getattr(import_module(f"stress.{its.module}"), its.writer)
+    return writer(reading)
 
 
-def _figures(share: Record) -> dict[str, Any]:
-    """Return what a cell, or one provocation's share of it, counted. `None`: not measured."""
-    counts = counts_of(share)
-    return {
-        "executions": total(counts),
-        "patches": share["patches"],
-        **{outcome.value: total(counts, outcome) for outcome in Outcome},
-        "store_tears": None,
-        "fetch_tears": None,
-        "seconds": share["seconds"],
-    }
+def lines_of(name: str) -> Lines:
+    """Return a new writer of the format `name`, which is one of lines."""
+    lines: Lines = import_module(f"stress.{FORMATS[name].module}").Lines()
+    return lines
+
+
+def format_of(file: str) -> str:
+    """Return the format that the suffix of `file` names; UsageError where none has it."""
+    by_suffix = {its.suffix: name for name, its in FORMATS.items() if its.suffix}
+    suffix = Path(file).suffix
+    if suffix not in by_suffix:
+        raise UsageError(f"-o {file}: no format has the suffix '{suffix}'; give {', '.join(by_suffix)}")
+    return by_suffix[suffix]

@@ -5,25 +5,27 @@ from __future__ import annotations
 import shlex
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stress import __version__
-from stress.campaign import Campaign
+from stress.campaign import Campaign, Progress
 from stress.errors import StoreError
-from stress.evidence import gather
 from stress.explain import explain, latest_run
-from stress.formats import FORMATS
-from stress.grade import grade
+from stress.formats import lines_of
 from stress.host import Host, read_host
+from stress.live import Live
 from stress.matrix import Matrix, Request, build
-from stress.model import Status
-from stress.plan import as_dict, plan_id
+from stress.model import Grade, Status
+from stress.plan import as_dict, describe, plan_id
 from stress.progress import Line, span, wants_colour
 from stress.promises import load_promises
+from stress.reading import Reading, Record, worst_of
 from stress.regimes import load_regimes
+from stress.severity import FAIL_ON
 from stress.store import RunFolder, merge, read_records, read_run
 
 FOLDER = "stress-runs"
@@ -124,15 +126,24 @@ class Session:
             f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
         ]
 
-    def run(self, quiet: bool) -> bool:
-        """Run what is left; False where it was interrupted."""
+    def run(self, quiet: bool, live: Live | None = None) -> bool:
+        """Run what is left; False where it was interrupted. `live` is shown every record as it comes."""
         line = Line(quiet)
+
+        def tell(progress: Progress) -> None:
+            if live:
+                line.clear()
+                live.look()
+            line.tell(progress)
+
         try:
-            self.campaign.run(line.tell)
+            self.campaign.run(tell)
         except KeyboardInterrupt:
             return False
         finally:
             line.clear()
+            if live:
+                live.close()
         return True
 
     @property
@@ -151,30 +162,72 @@ class Session:
         """Cells whose status says that the tool failed, not that the CPU did something."""
         return sum(r["type"] == "end" and r["status"] in FAILED for r in self.records)
 
-    def grades(self, vendor: str | None) -> set[str]:
-        """The grades of the cells that ran."""
-        promises, evidence = load_promises(), gather(self.records)
-        whose = VENDORS[vendor]
-        ran = (record for record in evidence.cells if record["status"] != Status.SKIPPED)
-        return {grade(record, promises, evidence.control(record), whose).grade for record in ran}
+    def reading(
+        self, vendor: str | None = None, fail_on: Collection[str] = FAIL_ON, baseline: str | None = None
+    ) -> Reading:
+        """The run so far, as formats are given it; `baseline`: a run folder whose findings are known."""
+        known = _known(baseline, vendor)
+        return _reading(self.folder.run, self.records, [self.path], vendor, fail_on, known)
 
-    def text(self, style: str, vendor: str | None) -> str:
-        """The run in one of the formats, for stdout."""
-        return _text(self.folder.run, self.records, style, vendor)
+    def live(self, style: str, stream: TextIO, *how: Any) -> Live:
+        """What writes the run to `stream` while it goes on, in a format of lines; `how`: as `reading` takes it."""
+        whole, plans = self.reading(*how), self.matrix.plans
+        cells = len(self.matrix.skips) + sum(plan.cell.regime.role == "cell" for plan in plans)
+        controls = (
+            {"id": plan_id(as_dict(plan)), "host": self.host.fingerprint, **describe(plan.cell)}
+            for plan in plans
+            if plan.cell.regime.role == "control"
+        )
+
+        def read(records: Sequence[Record]) -> Reading:
+            return replace(whole, records=tuple(records))
+
+        return Live(lines_of(style), cells, self.records, controls, read, stream)
 
 
-def _text(run: dict[str, Any], records: Sequence[dict[str, Any]], style: str, vendor: str | None) -> str:
+def _reading(
+    run: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    folders: Sequence[Path],
+    vendor: str | None,
+    fail_on: Collection[str] = FAIL_ON,
+    known: Mapping[str, Grade] | None = None,
+) -> Reading:
     """The records in the order of the regimes' file, whatever the order in which they were run."""
     rank = {
         name: i for i, name in enumerate(load_regimes())
     }  # a user's own come last: their file may be gone
     ordered = sorted(records, key=lambda r: (rank.get(r.get("regime", ""), len(rank)), r["cell"]))
-    return FORMATS[style](run, ordered, load_promises(), wants_colour(sys.stdout), VENDORS[vendor])
+    names = tuple(map(str, folders))
+    homes = _homes(names) if len(names) > 1 else {}
+    colour = wants_colour(sys.stdout)
+    promises, whose = load_promises(), VENDORS[vendor]
+    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes)
 
 
-def report_text(folders: Sequence[Path], style: str, vendor: str | None) -> str:
-    """The records of several run folders as one text; StoreError where a folder cannot be read."""
-    return _text(read_run(folders[0]), merge(folders), style, vendor)
+def _homes(folders: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Which folder holds a record; of several the first, as `store.merge` has it."""
+    homes: dict[tuple[str, str], str] = {}
+    for folder in folders:
+        for record in read_records(folder):
+            homes.setdefault((record["id"], record.get("host", "")), folder)
+    return homes
+
+
+def _known(baseline: str | None, vendor: str | None) -> dict[str, Grade]:
+    """The cells of the run in folder `baseline`, each with its worst grade."""
+    return worst_of(read_reading([Path(baseline)], vendor).findings) if baseline else {}
+
+
+def read_reading(
+    folders: Sequence[Path],
+    vendor: str | None = None,
+    fail_on: Collection[str] = FAIL_ON,
+    baseline: str | None = None,
+) -> Reading:
+    """What one or more run folders hold, merged; StoreError where one cannot be read."""
+    run = read_run(folders[0])
+    return _reading(run, merge(folders), folders, vendor, fail_on, _known(baseline, vendor))
 
 
 def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:

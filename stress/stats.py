@@ -66,6 +66,37 @@ def upper_bound_95(events: int, trials: int) -> float:
     return _binomial_high(events, trials, 0.05)
 
 
+def rise_p(before: tuple[int, int | float], after: tuple[int, int | float], factor: float = 1.0) -> float:
+    """Return how likely at least so many of all events fell into `after`, had its rate been `factor` times the other's.
+
+    Each side is (events, exposure > 0), the exposure in executions or seconds. The test is exact: given their sum, the
+    events of one of two Poisson processes are binomial, and neither rate needs to be known. `factor` >= 1: a p that is
+    small says that the rate rose by more than that. Without events there is nothing to test: 1.
+
+    **Source**: J. Przyborowski and H. Wilenski, Biometrika 31 (1940).
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    (few, short), (many, long) = before, after
+    if min(few, many) < 0 or not (short > 0 and long > 0) or not 1 <= factor < math.inf:
+        raise ValueError(
+            f"events must be >= 0, exposures > 0 and factor >= 1, not {before}, {after}, {factor}"
+        )
+    n, p = few + many, factor * long / (short + factor * long)
+    if many == 0 or p >= 1:
+        return 1.0
+    if few == 0:
+        return p**n
+    if many > n * p:  # above the mean the terms fall
+        total = _sum_ratios(few, -1, many + 1, 1, p / (1 - p))
+        return math.exp(min(0.0, _log_binomial(many, n, p) + math.log(total)))
+    if many == 1:
+        return -math.expm1(n * math.log1p(-p))
+    below = _sum_ratios(many - 1, -1, few + 2, 1, (1 - p) / p)
+    return -math.expm1(min(0.0, _log_binomial(many - 1, n, p) + math.log(below)))
+
+
 def rate_text(events: int, trials: int) -> str:
     """Return the rate per trial (`1.2e-4`), or the bound where nothing was seen (`<3.0e-9`), or `-`."""
     if trials == 0:

@@ -7,20 +7,13 @@ from typing import Any
 
 from stress.ablations import WITHOUT
 from stress.charges import Counts
-from stress.evidence import gather
 from stress.grade import EVENTS, counts_of, total
 from stress.model import Status
-from stress.promises import Promises
+from stress.reading import Reading
 from stress.stats import short_rate, upper_bound_95
-from stress.table import si
+from stress.table import pipes, si
 
 Record = Mapping[str, Any]
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def seen(counts: Counts, seconds: float) -> str:
@@ -65,18 +58,12 @@ def _first(record: Record) -> float | None:
     return min(times) if times and record["provocation"] != "auto" else None
 
 
-def mutants(
-    run: Mapping[str, Any],
-    records: Iterable[Record],
-    promises: Promises,
-    colour: bool = False,
-    vendor: str | None = "",
-) -> str:
+def mutants(reading: Reading) -> str:
     """Return, protocol by protocol, which broken variants went red, how soon and how often; then all by provocation.
 
     The complete protocol comes first.
     """
-    cells = [r for r in gather(records).cells if r["status"] == Status.OK]
+    cells = [r for r in reading.evidence.cells if r["status"] == Status.OK]
     lines = [
         "Events a second and time to the first, or (<) the one-sided 95 % bound per execution. The time is that of the",
         "quickest cell with one provocation; cells in which provocations take turns have none.",
@@ -89,9 +76,9 @@ def mutants(
         turns = sorted({name for r in these for name in r["provocations"]}, key=lambda n: (n != "none", n))
         steps = _steps(these, protocol)
         rows = [[_left_out(name, protocol, steps), *_red(these, name)] for name in names]
-        lines += [f"### {protocol}", "", *markdown(("left out", "red under", "soonest", "most"), rows), ""]
+        lines += [f"### {protocol}", "", *pipes(("left out", "red under", "soonest", "most"), rows), ""]
         rows = [[name, *(_under(these, name, turn) for turn in turns)] for name in names]
-        lines += [f"### {protocol}, by provocation", "", *markdown(["regime", *turns], rows), ""]
+        lines += [f"### {protocol}, by provocation", "", *pipes(["regime", *turns], rows), ""]
     return "\n".join(lines)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
-from typing import Any
 
 from stress.charges import Counts, Record
-from stress.evidence import Evidence, gather
-from stress.grade import EVENTS, RegimeLine, Verdict, aggregate, counts_of, grade, total
+from stress.evidence import Evidence
+from stress.grade import EVENTS, RegimeLine, Verdict, counts_of, total
 from stress.model import Grade, Outcome, Status
-from stress.promises import Promises
+from stress.reading import Reading
 from stress.stats import rate_text
 
 WIDTH = 100
@@ -39,22 +38,14 @@ LEGEND = {
 }
 
 
-def to_table(
-    run: Mapping[str, Any],
-    records: Iterable[Record],
-    promises: Promises,
-    colour: bool = False,
-    vendor: str = "",
-) -> str:
+def write(reading: Reading) -> str:
     """Return one row a regime in at most 100 columns, then the worst cells, what did not run, and a legend.
 
-    Colours are on the grade words only; `run` is not shown.
+    Colours are on the grade words only; the run's header is not shown.
     """
-    records = list(records)
-    evidence = gather(records)
+    records, evidence, lines, colour = reading.records, reading.evidence, reading.lines, reading.colour
     ends = evidence.cells
-    verdicts = [grade(record, promises, evidence.control(record), vendor) for record in ends]
-    lines = aggregate(records, promises, vendor)
+    verdicts = [reading.verdict(record) for record in ends]
     blocks = [
         _regimes(lines, ends, verdicts, colour),
         _worst_cells(evidence, verdicts, colour),
@@ -63,6 +54,12 @@ def to_table(
         _legend([line.grade for line in lines], colour),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def pipes(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table, line by line."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def si(n: int) -> str:

@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stress.formats import write
 from stress.host import Host, read_host
 from stress.model import Case, Cell, Image, Limits, Placement, Plan, Provocation, Regime, Site, Step
+from stress.promises import Promises
+from stress.reading import Reading
 from stress.runner import Running
+from stress.summary import to_json
 from stress.topology import placements
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,8 +118,8 @@ def command(*args: str | Path) -> list[str]:
 
 def stress(*args: str | Path, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
     """What the command line answers."""
-    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    return subprocess.run(command(*args), check=False, text=True, cwd=ROOT, timeout=timeout, **settings)
+    settings: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": ROOT, **more}
+    return subprocess.run(command(*args), check=False, text=True, timeout=timeout, **settings)
 
 
 @contextmanager
@@ -176,6 +180,27 @@ def workers_of(controller: int) -> list[int]:
     family = session_processes(controller)
     children = {pid for pid, parent in family.items() if parent == controller}
     return [pid for pid, parent in family.items() if parent in children]
+
+
+def read(
+    run: Mapping[str, Any],
+    records: Iterable[Record],
+    promises: Promises,
+    colour: bool = False,
+    vendor: str = "",
+) -> Reading:
+    """What formats are given of some records."""
+    return Reading(run, tuple(records), promises, vendor, colour)
+
+
+def shown(style: str, *args: Any, **kwargs: Any) -> str:
+    """What `read` makes of the arguments, in a format."""
+    return write(style, read(*args, **kwargs))
+
+
+def as_json(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """What `read` makes of the arguments, as the JSON format has it."""
+    return to_json(read(*args, **kwargs))
 
 
 def names(values: Iterable[Any]) -> Sequence[str]:

@@ -16,10 +16,15 @@ import pytest
 from stress import listing
 from stress.cases import find_cases, load_case
 from stress.cli import cli
+from stress.compare import WORSE, Change
+from stress.config import PROFILES, load
+from stress.formats import FORMATS
 from stress.host import read_host
-from stress.model import Case
+from stress.model import Case, Grade, Status
 from stress.regimes import load_regimes
+from stress.severity import BY_GRADE, BY_STATUS, WORDS, Result
 from stress.steps import parse_exec_step, parse_step
+from stress.tables import read_toml
 from tests.test_house import IMPORTS, PYTHON
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,3 +241,44 @@ def test_the_example_regime_runs(tmp_path: Path) -> None:
         assert cell["patches"] > 0
         assert cell["old"] > 0
         assert cell["new"] > 0
+
+
+def test_severities_are_those_of_the_code() -> None:
+    rows = table("formats.md", "Severity")
+    assert [words(row[1]) for row in rows] == [[result] for result in Result]
+    for row, result in zip(rows, Result, strict=True):
+        spelled = WORDS[result]
+        expected = [[spelled.junit], [spelled.ktap, spelled.directive], [spelled.lava]]
+        assert [words(cell) for cell in row[2:]] == [[word for word in cell if word] for cell in expected]
+        said = set(words(row[0]))
+        assert {grade for grade, its in BY_GRADE.items() if its is result} == said & set(Grade)
+        assert {status for status, its in BY_STATUS.items() if its is result} == said & set(Status)
+
+
+def test_formats_are_those_of_the_code() -> None:
+    head = (DOCS / "formats.md").read_text().partition("## Severity")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in head.splitlines() if "| `" in line]
+    assert {words(row[0])[0]: "".join(words(row[1])) for row in rows} == {
+        k: v.suffix for k, v in FORMATS.items()
+    }
+
+
+def test_changes_are_those_of_the_code() -> None:
+    text = (DOCS / "compare.md").read_text().partition("## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "| `" in line]
+    assert [(words(row[0])[0], row[2] == "yes") for row in rows] == [
+        (change, change in WORSE) for change in Change if change is not Change.SAME
+    ]
+
+
+def test_profiles_are_those_of_the_package() -> None:
+    assert [words(row[0])[0] for row in table("config.md", "Profiles")] == list(
+        read_toml(PROFILES)["profiles"]
+    )
+
+
+def test_the_example_configuration_is_read(tmp_path: Path) -> None:
+    file = example("config.md", "stress.toml", tmp_path)
+    config = load(file, cli)
+    assert config.defaults["compare"] == {"factor": 20}
+    assert config.choose("nightly", "run")["budget"] == "2h"

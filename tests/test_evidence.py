@@ -10,7 +10,6 @@ import pytest
 
 from stress.cases import load_cases
 from stress.evidence import CONTROL_STORE, companions, controls, gather, role_of, saw_events
-from stress.formats import to_json
 from stress.grade import aggregate, grade
 from stress.model import Cell, Grade, Limits, Placement, Site
 from stress.plan import as_dict, describe, plan_id, plans
@@ -18,9 +17,8 @@ from stress.promises import load_promises
 from stress.regimes import load_regimes
 from stress.runner import EMPTY
 from stress.sites import misfit
-from stress.table import to_table
 from stress.witness import Tears, witnesses
-from tests.support import QUIET, Record
+from tests.support import QUIET, Record, as_json, shown
 
 CASES = load_cases()
 REGIMES = load_regimes()
@@ -217,10 +215,10 @@ def test_cells_whose_control_saw_nothing_are_unproven_everywhere() -> None:
         verdict = grade(clean, PROMISES, gather(records).control(clean))
         assert verdict.grade == wanted
         assert [line.grade for line in aggregate(records, PROMISES)] == [wanted]
-        result = to_json(RUN, records, PROMISES)
+        result = as_json(RUN, records, PROMISES)
         assert [c["grade"] for c in result["cells"]] == [wanted]
         assert [line["grade"] for line in result["regimes"]] == [wanted]
-        row = to_table(RUN, records, PROMISES).splitlines()[1].split()
+        row = shown("table", RUN, records, PROMISES).splitlines()[1].split()
         assert (row[0], row[-1]) == ("sync-core", wanted)
 
 
@@ -236,34 +234,34 @@ def test_a_blind_control_leaves_the_cells_of_other_places_alone() -> None:
 
 def test_the_table_counts_the_controls_that_saw() -> None:
     records = [ended(cell()), control(cell(), 3), ended(cell("mov-imm64")), control(cell("mov-imm64"), 0)]
-    assert "positive controls: 1 of 2 saw events" in to_table(RUN, records, PROMISES)
-    assert "positive controls" not in to_table(RUN, [ended(cell())], PROMISES)
+    assert "positive controls: 1 of 2 saw events" in shown("table", RUN, records, PROMISES)
+    assert "positive controls" not in shown("table", RUN, [ended(cell())], PROMISES)
 
 
 def test_controls_and_witnesses_are_counted_in_no_figure() -> None:
     alone = [torn(cell())]
     beside = [*alone, control(cell(), 1000), witness(cell(store="split"), front=7)]
     assert aggregate(beside, PROMISES) == aggregate(alone, PROMISES)
-    assert to_json(RUN, beside, PROMISES) == to_json(RUN, alone, PROMISES)
+    assert as_json(RUN, beside, PROMISES) == as_json(RUN, alone, PROMISES)
 
 
 def test_a_control_that_did_not_run_is_told_of() -> None:
     failed = replace(controls([cell()])[0])
-    text = to_table(RUN, [ended(cell()), ended(failed, status="skipped", reason="no RWX")], PROMISES)
+    text = shown("table", RUN, [ended(cell()), ended(failed, status="skipped", reason="no RWX")], PROMISES)
     assert "skipped 1: no RWX (control)" in text
 
 
 def test_tears_are_told_where_a_witness_ran_and_null_where_none_did() -> None:
     told = [torn(cell()), torn(cell(regime="sync-core"), label="0011"), witness(cell(), front=7)]
-    result = to_json(RUN, told, PROMISES)
+    result = as_json(RUN, told, PROMISES)
     assert [(c["store_tears"], c["fetch_tears"]) for c in result["cells"]] == [(95, 0), (0, 95)]
     assert [(r["store_tears"], r["fetch_tears"]) for r in result["regimes"]] == [(95, 0), (0, 95)]
-    assert "95 torn (95 store tears, 0 fetch tears)" in to_table(RUN, told, PROMISES)
+    assert "95 torn (95 store tears, 0 fetch tears)" in shown("table", RUN, told, PROMISES)
 
-    untold = to_json(RUN, told[:1], PROMISES)
+    untold = as_json(RUN, told[:1], PROMISES)
     assert untold["cells"][0]["store_tears"] is untold["cells"][0]["fetch_tears"] is None
     assert untold["regimes"][0]["store_tears"] is untold["regimes"][0]["fetch_tears"] is None
-    assert "store tears" not in to_table(RUN, told[:1], PROMISES)
+    assert "store tears" not in shown("table", RUN, told[:1], PROMISES)
 
 
 def test_a_regime_of_which_one_cell_had_no_witness_tells_no_sum() -> None:

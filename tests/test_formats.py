@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stress.formats import FORMATS, to_json
+from stress.formats import FORMATS
 from stress.grade import aggregate
 from stress.model import Grade, Outcome
 from stress.promises import load_promises
-from stress.table import LEGEND, WIDTH, si, to_table
+from stress.table import LEGEND, WIDTH, si
+from tests.support import as_json, shown
 
 PROMISES = load_promises()
 RUN = {"schema": 1, "seed": 7, "host": {"model": "A CPU"}}
@@ -111,18 +112,18 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def test_json_has_exactly_the_documented_keys() -> None:
-    result = to_json(RUN, RECORDS, PROMISES)
+    result = as_json(RUN, RECORDS, PROMISES)
     assert set(result) == {"schema", "run", "regimes", "cells"}
     assert result["run"] == RUN
     for line in result["regimes"]:
         assert set(line) == {"regime", "cells"} | FIGURES
-    names = "cell case site store regime provocation placement cpus status reason promise provocations"
+    names = "id host result cell case site store regime provocation placement cpus status reason promise provocations"
     for cell in result["cells"]:
         assert set(cell) == set(names.split()) | FIGURES
 
 
 def test_json_figures_are_the_records_own() -> None:
-    result = to_json(RUN, RECORDS, PROMISES)
+    result = as_json(RUN, RECORDS, PROMISES)
     cell = result["cells"][1]
     assert cell["cell"] == "mov-imm32@x64+2/whole:none:l3"
     assert (cell["torn"], cell["old"], cell["executions"], cell["patches"]) == (
@@ -139,7 +140,7 @@ def test_json_figures_are_the_records_own() -> None:
 
 
 def test_json_keeps_skipped_cells_and_drops_start_records() -> None:
-    cells = to_json(RUN, RECORDS, PROMISES)["cells"]
+    cells = as_json(RUN, RECORDS, PROMISES)["cells"]
     assert len(cells) == len(RECORDS) - 1
     assert [cell["reason"] for cell in cells if cell["status"] == "skipped"] == [
         "this machine lacks SERIALIZE"
@@ -147,8 +148,8 @@ def test_json_keeps_skipped_cells_and_drops_start_records() -> None:
 
 
 def test_json_text_is_strict_json_and_never_coloured() -> None:
-    text = FORMATS["json"](RUN, RECORDS, PROMISES, colour=True)
-    assert json.loads(text) == to_json(RUN, RECORDS, PROMISES)
+    text = shown("json", RUN, RECORDS, PROMISES, colour=True)
+    assert json.loads(text) == as_json(RUN, RECORDS, PROMISES)
     assert text.endswith("}\n")
     assert "\033" not in text
 
@@ -157,7 +158,7 @@ def test_json_text_is_strict_json_and_never_coloured() -> None:
 
 
 def test_table_shows_one_row_a_regime_with_human_numbers() -> None:
-    table = rows(to_table(RUN, RECORDS, PROMISES))
+    table = rows(shown("table", RUN, RECORDS, PROMISES))
     assert table["none"] == "2 4.00M 40.0k 2.40M 1.60M 95 0 0 0 0 4.7e-5 INTERESTING".split()
     assert table["alias"] == "1 2.00M 20.0k 1.20M 800k 0 0 0 0 0 <1.5e-6 UNPROVEN".split()
     assert "flag+serialize" not in table  # nothing of it ran: the reason stands below the table
@@ -165,11 +166,11 @@ def test_table_shows_one_row_a_regime_with_human_numbers() -> None:
 
 def test_table_names_every_column() -> None:
     heads = "regime cells execs patch old new torn stale fault trap hang rate grade".split()
-    assert to_table(RUN, RECORDS, PROMISES).splitlines()[0].split() == heads
+    assert shown("table", RUN, RECORDS, PROMISES).splitlines()[0].split() == heads
 
 
 def test_columns_stand_under_their_heads() -> None:
-    head, *lines = to_table(RUN, RECORDS, PROMISES).split("\n\n")[0].splitlines()
+    head, *lines = shown("table", RUN, RECORDS, PROMISES).split("\n\n")[0].splitlines()
     for line in lines:
         assert [m.end() for m in re.finditer(r"\S+", line)][1:-1] == [
             m.end() for m in re.finditer(r"\S+", head)
@@ -191,38 +192,40 @@ def test_columns_stand_under_their_heads() -> None:
     )
 )
 def test_table_never_exceeds_its_width(records: list[dict[str, Any]]) -> None:
-    for line in to_table(RUN, records, PROMISES).splitlines():
+    for line in shown("table", RUN, records, PROMISES).splitlines():
         assert len(line) <= WIDTH
 
 
 def test_a_long_regime_name_is_never_cut() -> None:
     name = "a-regime-of-the-users-with-a-long-name"
-    table = to_table(RUN, [record(regime=name)], PROMISES).splitlines()
+    table = shown("table", RUN, [record(regime=name)], PROMISES).splitlines()
     assert table[1] == name
     assert table[2].split()[:2] == ["1", "2.00M"]
 
 
 def test_the_worst_cells_are_named_with_their_rate_under_what_provoked_them_best() -> None:
-    text = to_table(RUN, RECORDS, PROMISES)
+    text = shown("table", RUN, RECORDS, PROMISES)
     assert "mov-imm32@x64+2/whole:none:l3\n              95 torn; 360/s under executor-flush-tail\n" in text
 
 
 def test_a_cell_that_took_no_time_has_no_rate() -> None:
     instant = {"seconds": 0.0, "patches": 0, "outcomes": {"concurrent": {"torn": 3}}}
-    text = to_table(RUN, [torn(3) | {"provocations": {"none": instant}}], PROMISES)
+    text = shown("table", RUN, [torn(3) | {"provocations": {"none": instant}}], PROMISES)
     assert "3 torn; 0/s under none" in text
 
 
 def test_worse_grades_come_first_whatever_their_rate() -> None:
     forbidden = record(case="bad", outcomes={"concurrent": {"old": 1_000_000, "torn": 1}})
     cells = [
-        line.split() for line in to_table(RUN, [torn(10**6), forbidden], PROMISES).splitlines() if "@" in line
+        line.split()
+        for line in shown("table", RUN, [torn(10**6), forbidden], PROMISES).splitlines()
+        if "@" in line
     ]
     assert cells == [["FORBIDDEN", forbidden["cell"]], ["INTERESTING", "mov-imm32@x64+2/whole:none:l3"]]
 
 
 def test_at_most_ten_cells_are_named_and_the_rest_counted() -> None:
-    text = to_table(RUN, [torn(n, case=f"case{n}") for n in range(1, 14)], PROMISES)
+    text = shown("table", RUN, [torn(n, case=f"case{n}") for n in range(1, 14)], PROMISES)
     assert len(re.findall(r"@x64", text)) == 10
     assert "case13@" in text
     assert "case3@" not in text
@@ -230,25 +233,25 @@ def test_at_most_ten_cells_are_named_and_the_rest_counted() -> None:
 
 
 def test_a_run_without_events_names_no_cell() -> None:
-    assert "look at" not in to_table(RUN, [record()], PROMISES)
+    assert "look at" not in shown("table", RUN, [record()], PROMISES)
 
 
 def test_what_did_not_run_is_counted_by_reason() -> None:
-    lines = to_table(RUN, RECORDS, PROMISES).splitlines()
+    lines = shown("table", RUN, RECORDS, PROMISES).splitlines()
     assert "skipped 2: this machine lacks SERIALIZE (flag+serialize)" in lines
     assert "crashed 1: the worker died of SIGSEGV (alias)" in lines
     assert "begun and not finished 1: --resume goes on with them" in lines
 
 
 def test_the_legend_explains_the_grades_that_occur_and_no_others() -> None:
-    legend = to_table(RUN, [record()], PROMISES).split("\n\n")[-1]
+    legend = shown("table", RUN, [record()], PROMISES).split("\n\n")[-1]
     assert LEGEND[Grade.CLEAN] in legend
     assert not [text for grade, text in LEGEND.items() if grade != Grade.CLEAN and text in legend]
 
 
 def test_colour_changes_nothing_but_the_grade_words() -> None:
-    plain = to_table(RUN, RECORDS, PROMISES)
-    coloured = to_table(RUN, RECORDS, PROMISES, colour=True)
+    plain = shown("table", RUN, RECORDS, PROMISES)
+    coloured = shown("table", RUN, RECORDS, PROMISES, colour=True)
     assert "\033" not in plain
     assert ANSI.sub("", coloured) == plain
     painted = re.findall(r"\033\[[0-9;]+m(.*?)\033\[0m", coloured)
@@ -257,23 +260,23 @@ def test_colour_changes_nothing_but_the_grade_words() -> None:
 
 def test_the_vendor_asked_for_decides() -> None:
     tear = record(outcomes={"concurrent": {"old": 1_000_000, "torn": 1}})
-    assert rows(to_table(RUN, [tear], PROMISES))["none"][-1] == "FORBIDDEN"
-    assert rows(to_table(RUN, [tear], PROMISES, vendor="intel"))["none"][-1] == "SURPRISING"
-    assert to_json(RUN, [tear], PROMISES, vendor="intel")["cells"][0]["promise"] == "relied-on"
+    assert rows(shown("table", RUN, [tear], PROMISES))["none"][-1] == "FORBIDDEN"
+    assert rows(shown("table", RUN, [tear], PROMISES, vendor="intel"))["none"][-1] == "SURPRISING"
+    assert as_json(RUN, [tear], PROMISES, vendor="intel")["cells"][0]["promise"] == "relied-on"
     assert (
-        json.loads(FORMATS["json"](RUN, [tear], PROMISES, vendor="intel"))["regimes"][0]["grade"]
+        json.loads(shown("json", RUN, [tear], PROMISES, vendor="intel"))["regimes"][0]["grade"]
         == "SURPRISING"
     )
 
 
 @pytest.mark.parametrize("style", list(FORMATS))
 def test_an_empty_run_prints_something_valid(style: str) -> None:
-    assert FORMATS[style](RUN, [], PROMISES).endswith("\n")
+    assert shown(style, RUN, [], PROMISES).endswith("\n")
 
 
 def test_both_formats_show_the_same_grades() -> None:
-    shown = {regime: cells[-1] for regime, cells in rows(to_table(RUN, RECORDS, PROMISES)).items()}
-    assert shown == {line.regime: line.grade for line in aggregate(RECORDS, PROMISES) if line.cells}
+    grades = {regime: cells[-1] for regime, cells in rows(shown("table", RUN, RECORDS, PROMISES)).items()}
+    assert grades == {line.regime: line.grade for line in aggregate(RECORDS, PROMISES) if line.cells}
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ CASES = sorted((ROOT / "cases").glob("*.toml"))
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"session", "listing"},
-    {"fleet", "progress"},
+    {"config", "session", "listing"},
+    {"fleet", "live", "progress"},
     {"campaign", "doctor", "selftest"},
     {"runner"},
     {"matrix"},
@@ -34,8 +34,9 @@ LAYERS = (
     {"worker"},
     {"repro", "report", "formats", "explain"},
     {"atomicity"},
-    {"studies"},
-    {"table"},
+    {"changes", "junit", "ktap", "lava", "markdown", "sheet", "studies", "summary"},
+    {"compare", "table"},
+    {"reading"},
     {"grade"},
     {"charges"},
     {"promises", "evidence"},
@@ -45,6 +46,7 @@ LAYERS = (
     {"checks", "steps", "patterns", "ablations"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
     {"blackbox"},
+    {"severity"},
     {"errors", "model", "_native", "__init__"},
 )
 # (importer, imported) that may disregard the layers, and why.

@@ -16,12 +16,13 @@ from stress import session as module
 from stress.campaign import Campaign
 from stress.cases import find_cases
 from stress.errors import CaseError, HostError, StoreError, StressError, UsageError
+from stress.formats import write
 from stress.host import Host
 from stress.matrix import Request
 from stress.plan import as_dict, describe, plan_id
 from stress.regimes import load_regimes
 from stress.runner import EMPTY
-from stress.session import Session, report_text
+from stress.session import Session, read_reading
 from stress.store import RECORDS, RUN, RunFolder, read_records
 from tests.trees.hosts import guest
 
@@ -59,6 +60,11 @@ def pretend(session: Session, plans: int | None = None, status: str = "ok", **ou
         record |= {"vendor": session.host.vendor, "host": session.host.fingerprint}
         session.folder.append_record(record)
         session.records.append(record)
+
+
+def grades(session: Session) -> set[str]:
+    """Of the cells that ran."""
+    return {finding.grade for finding in session.reading().findings if finding.grade}
 
 
 def again(session: Session) -> Session:
@@ -219,7 +225,7 @@ def test_cells_that_the_harness_failed_are_counted(begun: Session) -> None:
 
 def test_skipped_cells_have_no_grade(begun: Session) -> None:
     pretend(begun, 1, status="skipped")
-    assert begun.grades(None) == set()
+    assert grades(begun) == set()
 
 
 def test_an_interrupted_run_says_so(begun: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,14 +240,14 @@ def test_an_interrupted_run_says_so(begun: Session, monkeypatch: pytest.MonkeyPa
 def test_regimes_are_shown_in_the_order_of_their_file(begun: Session, style: str) -> None:
     pretend(begun)
     begun.records.reverse()
-    text = begun.text(style, None)
+    text = write(style, begun.reading())
     shown = list(dict.fromkeys(re.findall(r'^(?: *"regime": ")?(idle|none|flag)\b', text, re.MULTILINE)))
     assert shown == [name for name in load_regimes() if name in ("idle", "none", "flag")]
 
 
 def test_the_report_of_a_folder_is_the_text_of_its_run(begun: Session) -> None:
     pretend(begun)
-    assert report_text([begun.path], "json", None) == begun.text("json", None)
+    assert write("json", read_reading([begun.path])) == write("json", begun.reading())
 
 
 def test_a_report_does_not_disturb_the_run(begun: Session) -> None:
@@ -249,7 +255,7 @@ def test_a_report_does_not_disturb_the_run(begun: Session) -> None:
     with (begun.path / RECORDS).open("a") as records:
         records.write('{"half')
     before = (begun.path / RECORDS).read_bytes()
-    assert report_text([begun.path], "table", None)
+    assert write("table", read_reading([begun.path]))
     assert (begun.path / RECORDS).read_bytes() == before
 
 
@@ -258,8 +264,8 @@ def test_a_report_of_two_folders_holds_both(begun: Session, tmp_path: Path) -> N
     other = Session.begin(replace(REQUEST, seed=8), str(tmp_path / "other"))
     pretend(other)
     other.folder.close()
-    cells = json.loads(report_text([begun.path, other.path], "json", None))["cells"]
-    assert len(cells) == 2 * len(json.loads(begun.text("json", None))["cells"])
+    cells = json.loads(write("json", read_reading([begun.path, other.path])))["cells"]
+    assert len(cells) == 2 * len(json.loads(write("json", begun.reading()))["cells"])
 
 
 def test_a_report_needs_no_files_but_the_folder(elsewhere: Host, tmp_path: Path) -> None:
@@ -273,12 +279,12 @@ def test_a_report_needs_no_files_but_the_folder(elsewhere: Host, tmp_path: Path)
     pretend(session)
     session.folder.close()
     regimes.unlink()
-    assert "ours" in report_text([tmp_path / "run"], "table", None)
+    assert "ours" in write("table", read_reading([tmp_path / "run"]))
 
 
 def test_a_report_of_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is no run folder"):
-        report_text([tmp_path], "table", None)
+        write("table", read_reading([tmp_path]))
 
 
 @pytest.mark.hardware
@@ -299,7 +305,7 @@ def test_a_run_is_run_resumed_and_reported(tmp_path: Path) -> None:
     assert (resumed.cells_left, resumed.harness_failed) == (0, 0)
     ends = [r["id"] for r in read_records(session.path) if r["type"] == "end" and r["status"] != "skipped"]
     assert sorted(ends) == sorted(plan_id(as_dict(plan)) for plan in session.matrix.plans)
-    assert resumed.grades(None)
-    assert report_text([session.path], "json", None) == resumed.text("json", None)
+    assert grades(resumed)
+    assert write("json", read_reading([session.path])) == write("json", resumed.reading())
     resumed.folder.close()
     assert RunFolder.open(session.path).run["seed"] == 7

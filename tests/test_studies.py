@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from stress.formats import FORMATS
 from stress.model import Placement, Site
 from stress.stats import short_rate, upper_bound_95
 from stress.witness import ENOUGH_CONTROLS
-from tests.support import QUIET, Record
+from tests.support import QUIET, Record, shown
 from tests.test_evidence import (
     FAR,
     GOOD,
@@ -46,11 +45,11 @@ def tables(text: str) -> Tables:
 
 
 def atomicity(*records: Record) -> Tables:
-    return tables(FORMATS["atomicity"](RUN, records, PROMISES))
+    return tables(shown("atomicity", RUN, records, PROMISES))
 
 
 def mutants(*records: Record) -> Tables:
-    return tables(FORMATS["mutants"](RUN, records, PROMISES))
+    return tables(shown("mutants", RUN, records, PROMISES))
 
 
 EVERY = "mov-imm32, every site and store"
@@ -364,6 +363,6 @@ def test_without_broken_variants_there_is_no_table() -> None:
 @pytest.mark.parametrize("study", ["atomicity", "mutants"])
 def test_a_study_is_text_that_ends_in_a_newline_and_is_never_coloured(study: str) -> None:
     records = [torn(cell()), turns(BROKEN, {"none": 3}), witness(cell())]
-    text = FORMATS[study](RUN, records, PROMISES, colour=True)
+    text = shown(study, RUN, records, PROMISES, colour=True)
     assert text.endswith("|\n")
     assert "\033" not in text

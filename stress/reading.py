@@ -1,0 +1,171 @@
+"""A run as its readers see it: records, what they are held against, and one finding a cell. Formats are given this."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from stress.evidence import Evidence, gather
+from stress.grade import RegimeLine, Verdict, aggregate, counts_of, grade, total
+from stress.model import Grade, Outcome, Status
+from stress.promises import Promises
+from stress.severity import FAIL_ON, Result, judge
+
+Record = Mapping[str, Any]
+
+UNFINISHED = "unfinished"
+"""In place of a status: the cell was begun and left no end line. It may be what took the machine down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one cell of a run came to. `verdict` None: it was begun and left no end line.
+
+    `path`: dot-separated parts of `[A-Za-z0-9_-]`, the form of names that KCIDB takes and LAVA does too; different
+    cells have different ones. `again`: commands that show it again, one line each. `why`: one line.
+    """
+
+    record: Record
+    verdict: Verdict | None
+    result: Result
+    path: str
+    why: str
+    again: tuple[str, ...]
+
+    @property
+    def cell(self) -> str:
+        """The cell's name."""
+        return str(self.record["cell"])
+
+    @property
+    def status(self) -> str:
+        """The record's status, or `unfinished`."""
+        return str(self.record["status"]) if self.verdict else UNFINISHED
+
+    @property
+    def grade(self) -> str:
+        """The grade of a cell that ran, else ""."""
+        return self.verdict.grade if self.verdict and self.status != Status.SKIPPED else ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A run's header and records, and how to read them: what every format is written from.
+
+    `records`: of one run, or of several merged. `vendor`: as in `grade.grade`. `colour`: whether text may hold ANSI
+    colours. `fail_on`: grades that fail. `known`: cells of a baseline and their worst grades. `folders`: run folders
+    that the records are from; `homes`: which of them holds a record, by its id and host, where they are several.
+    """
+
+    run: Mapping[str, Any]
+    records: tuple[Record, ...]
+    promises: Promises
+    vendor: str = ""
+    colour: bool = False
+    fail_on: Collection[str] = FAIL_ON
+    known: Mapping[str, Grade] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    homes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the records say about each other."""
+        return gather(self.records)
+
+    @cached_property
+    def lines(self) -> list[RegimeLine]:
+        """What the cells of each regime showed together."""
+        return aggregate(self.records, self.promises, self.vendor)
+
+    def verdict(self, record: Record) -> Verdict:
+        """The verdict on a cell's end record."""
+        return grade(record, self.promises, self.evidence.control(record), self.vendor)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """One a cell, in the order of the records; cells that were begun and not finished come last."""
+        ended = {record["id"] for record in self.records if record["type"] == "end"}
+        begun = [r for r in self.records if r["type"] == "start" and r["id"] not in ended]
+        return tuple(map(self.finding, (*self.evidence.cells, *begun)))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any cell fails."""
+        return any(finding.result is Result.FAIL for finding in self.findings)
+
+    def finding(self, record: Record) -> Finding:
+        """What the cell of `record` came to, an end record or the start record of a cell without one."""
+        verdict = self.verdict(record) if record["type"] == "end" else None
+        home = self.homes.get((record["id"], record.get("host", "")), *self.folders[:1])
+        if verdict is None:
+            again: tuple[str, ...] = (shlex.join(["stress", "run", "--resume", home]),) if home else ()
+            why = "was begun and never ended: it may be what took the machine down; --resume goes on"
+            return Finding(record, None, Result.ERROR, self._path(record), why, again)
+        again_and_again = (
+            self._names[record["cell"]] > 1 or (self.run.get("request") or {}).get("repeat", 1) > 1
+        )
+        name = record["id"] if again_and_again else record["cell"]
+        where = shlex.join([name, *(("--run", home) if home else ())])
+        again = (f"stress explain {where}", f"stress repro {where}")
+        known = self._is_known(record["cell"], verdict)
+        result = judge(record["status"], verdict.grade, self.fail_on, known)
+        why = record["reason"] if record["status"] == Status.SKIPPED else verdict.reasons[0]
+        why = f"{'known from the baseline: ' if known and result is Result.XFAIL else ''}{why}"
+        return Finding(record, verdict, result, self._path(record), " ".join(why.split()), again)
+
+    def settled(self, record: Record) -> bool:
+        """Whether the result of an end record is the same whatever its positive control will see."""
+        grades = {grade(record, self.promises, saw, self.vendor).grade for saw in (True, False)}
+        return len(grades) == 1
+
+    def _is_known(self, cell: str, verdict: Verdict) -> bool:
+        order = list(Grade)
+        return cell in self.known and order.index(self.known[cell]) <= order.index(verdict.grade)
+
+    @cached_property
+    def _names(self) -> Counter[str]:
+        return Counter(record["cell"] for record in self.evidence.cells)
+
+    @cached_property
+    def _several_hosts(self) -> bool:
+        return len({record.get("host", "") for record in self.records} - {""}) > 1
+
+    def _path(self, record: Record) -> str:
+        repeat = (record.get("plan") or {}).get("repeat", 0)
+        host = [record.get("host", "")] if self._several_hosts else []
+        return ".".join([*host, path_of(record["cell"]), *([f"R{repeat}"] if repeat else [])])
+
+
+def path_of(cell: str) -> str:
+    """Return a cell's name as dot-separated parts of letters, digits, `-` and `_`; different names stay different.
+
+    Names hold no capitals and no underscore, so `_` can stand for `+` and `P` for a point.
+    """
+    case, _, rest = cell.partition("@")
+    site, _, rest = rest.partition("/")
+    store, *more = rest.replace("~", ":").split(":")
+    return ".".join(part.replace("+", "_").replace(".", "P") for part in (case, site, store, *more))
+
+
+def worst_of(findings: Iterable[Finding]) -> dict[str, Grade]:
+    """Return the worst grade of each cell that ran, by its name: what a baseline is."""
+    order, worst = list(Grade), dict[str, Grade]()
+    for finding in findings:
+        if finding.verdict and finding.grade:
+            before = worst.get(finding.cell, Grade.CLEAN)
+            worst[finding.cell] = min(before, finding.verdict.grade, key=order.index)
+    return worst
+
+
+def figures(share: Record) -> dict[str, Any]:
+    """Return what a cell, or one provocation's share of it, counted, all phases together."""
+    counts = counts_of(share)
+    return {
+        "executions": total(counts),
+        "patches": share["patches"],
+        **{outcome.value: total(counts, outcome) for outcome in Outcome},
+    }
