@@ -193,8 +193,8 @@ def _test(before: Side | None, after: Side, factor: float) -> float | None:
     if before is None or not (before.executions and after.executions and before.events + after.events):
         return None
     by = factor if before.events and after.events else 1.0
-    sides = (before.events, before.executions), (after.events, after.executions)
-    return min(1.0, 2 * min(rise_p(*sides, by), rise_p(*reversed(sides), by)))
+    old, new = (before.events, before.executions), (after.events, after.executions)
+    return min(1.0, 2 * min(rise_p(old, new, by), rise_p(new, old, by)))
 
 
 def _change(before: Side | None, after: Side, p: float | None, fail_on: Collection[str]) -> Change:

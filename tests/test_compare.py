@@ -22,8 +22,8 @@ from stress.severity import FAIL_ON
 from stress.stats import rise_p
 from stress.store import read_records
 from tests.support import count, stress
-from tests.test_collectors import PROMISES, RUN, folder, schema
-from tests.test_formats import record, skipped
+from tests.test_collectors import PROMISES, folder, schema
+from tests.test_formats import RUN, record, skipped
 
 MILLION = 1_000_000
 Record = dict[str, Any]

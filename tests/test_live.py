@@ -108,7 +108,12 @@ def test_in_the_end_it_has_written_what_a_report_writes(stream: TextIO) -> None:
 
 def test_a_line_is_one_write(stream: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
-    monkeypatch.setattr(os, "write", lambda _, data: written.append(bytes(data)) or len(data))
+
+    def write(_: int, data: bytes) -> int:
+        written.append(bytes(data))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
     write_lines("one\ntwo\n", stream)
     assert written == [b"one\n", b"two\n"]
 

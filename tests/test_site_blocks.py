@@ -153,7 +153,7 @@ def test_every_store_of_the_core_has_a_name_here() -> None:
 
 def test_pages_of_2_mib_meet_in_the_middle_and_hold_every_other_site() -> None:
     for case in CASES.values():
-        (edge,) = sites_of(case, "x2m") or [None]
+        edge = next(iter(sites_of(case, "x2m")), None)
         for site in (s for word in ("all", "x2m+*") for s in sites_of(case, word)):
             first = place(case, site, "2m") + case.patch
             last = first + case.patch_len - 1
