@@ -17,7 +17,7 @@ from stress.evidence import gather
 from stress.explain import explain, latest_run
 from stress.formats import FORMATS
 from stress.grade import grade
-from stress.host import Host, read_host
+from stress.host import Host, as_probe, read_host
 from stress.matrix import Matrix, Request, build
 from stress.model import Status
 from stress.plan import as_dict, plan_id
@@ -25,6 +25,8 @@ from stress.progress import Line, span, wants_colour
 from stress.promises import load_promises
 from stress.regimes import load_regimes
 from stress.store import RunFolder, merge, read_records, read_run
+from stress.table import under_text
+from stress.under import Under
 
 FOLDER = "stress-runs"
 
@@ -39,11 +41,24 @@ def _new_folder() -> Path:
     return Path(FOLDER) / f"{stamp}-{uuid.uuid4().hex[:6]}"
 
 
+def _under_test(request: Request) -> tuple[Host, Under | None]:
+    """This machine; or, where the request has a prefix, what the agent finds under that, and how to run it there."""
+    if not request.under:
+        return read_host(), None
+    under = Under.of(request.under, request.agent)
+    return read_host(probe=as_probe(under.probe()), under=under.described()), under
+
+
 class Session:
     """A run: its request, its matrix on this host, and the folder that keeps it."""
 
     def __init__(
-        self, request: Request, host: Host, folder: RunFolder, records: Iterable[dict[str, Any]]
+        self,
+        request: Request,
+        host: Host,
+        under: Under | None,
+        folder: RunFolder,
+        records: Iterable[dict[str, Any]],
     ) -> None:
         """Use `begin` or `resume`."""
         self.request = request
@@ -57,6 +72,7 @@ class Session:
             host.vendor,
             host.fingerprint,
             request.seed,
+            under.command if under else (),
             list(records),
         )
 
@@ -68,7 +84,8 @@ class Session:
             UsageError, CaseError, HostError: the request cannot be met; no folder is made then.
             StoreError: the folder cannot be made.
         """
-        request, host = request.located(), read_host()
+        request = request.located()
+        host, under = _under_test(request)
         build(request, host)
         run = {
             "schema": 1,
@@ -81,7 +98,7 @@ class Session:
             "fingerprint": host.fingerprint,
             "host": host.as_dict(),
         }
-        return Session(request, host, RunFolder.create(Path(out) if out else _new_folder(), run), [])
+        return Session(request, host, under, RunFolder.create(Path(out) if out else _new_folder(), run), [])
 
     @staticmethod
     def resume(path: Path) -> Session:
@@ -96,10 +113,11 @@ class Session:
             raise StoreError(
                 f"{path}/run.json: {sorted(missing)[0]}: missing; it is damaged, begin a new run"
             )
-        host = read_host()
+        request = Request.from_dict(folder.run["request"])
+        host, under = _under_test(request)
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
-        return Session(Request.from_dict(folder.run["request"]), host, folder, read_records(path))
+        return Session(request, host, under, folder, read_records(path))
 
     @property
     def path(self) -> Path:
@@ -119,7 +137,9 @@ class Session:
         aside = f", {self.matrix.lanes} side by side" if self.matrix.lanes > 1 else ""
         # Who asks for executions or patches gets those, however long they take.
         takes = "" if each.executions or each.patches else f"; about {span(seconds)}"
+        tested = [f"under test: {text}"] if (text := under_text(self.host.under)) else []
         return [
+            *tested,
             f"{left} cells of {' or '.join(what)} on CPUs {','.join(map(str, cpus))}{aside}{takes}",
             f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
         ]
@@ -180,5 +200,6 @@ def report_text(folders: Sequence[Path], style: str, vendor: str | None) -> str:
 def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:
     """The page about one cell of the run in `folder`, or of the youngest run below here."""
     path = folder or latest_run(Path(FOLDER))
-    isa = read_run(path).get("host", {}).get("isa", "")
-    return explain(list(read_records(path)), cell, load_promises(), isa, VENDORS[vendor])
+    host = read_run(path).get("host", {})
+    page = explain(list(read_records(path)), cell, load_promises(), host.get("isa", ""), VENDORS[vendor])
+    return f"under test: {text}\n\n{page}" if (text := under_text(host.get("under", {}))) else page

@@ -47,7 +47,7 @@ def to_table(
 ) -> str:
     """Return one row a regime in at most 100 columns, then the worst cells, what did not run, and a legend.
 
-    Colours are on the grade words only; `run` is not shown.
+    Colours are on the grade words only. Of `run` only a prefix under test is shown, in front of all.
     """
     records = list(records)
     evidence = gather(records)
@@ -55,6 +55,7 @@ def to_table(
     verdicts = [grade(record, promises, evidence.control(record), vendor) for record in ends]
     lines = aggregate(records, promises, vendor)
     blocks = [
+        [f"under test: {text}"] if (text := under_text(run.get("host", {}).get("under", {}))) else [],
         _regimes(lines, ends, verdicts, colour),
         _worst_cells(evidence, verdicts, colour),
         _mutants(ends, verdicts) + _controls(evidence),
@@ -62,6 +63,12 @@ def to_table(
         _legend([line.grade for line in lines], colour),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def under_text(under: Mapping[str, str]) -> str:
+    """Return the prefix under test and its version, as `Host.under` has them; "" where there is none."""
+    version = f" ({under['version']})" if under.get("version") else ""
+    return f"`{under['command']}`{version}" if under else ""
 
 
 def si(n: int) -> str:

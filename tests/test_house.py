@@ -40,11 +40,11 @@ LAYERS = (
     {"charges"},
     {"promises", "evidence"},
     {"witness"},
-    {"cases", "regimes", "host", "store"},
+    {"cases", "regimes", "host", "store", "under"},
     {"publish"},
     {"checks", "steps", "patterns", "ablations"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
-    {"blackbox"},
+    {"blackbox", "agent"},
     {"errors", "model", "_native", "__init__"},
 )
 # (importer, imported) that may disregard the layers, and why.
