@@ -89,7 +89,7 @@ def _request(options: dict[str, Any]) -> Any:
     executions, patches = options.pop("executions"), options.pop("patches")
     seed, until, under = options.pop("seed"), options.pop("until"), options.pop("under")
     if under == "" or (options["agent"] and under is None):
-        raise UsageError("--under: is empty; give a command, as in 'qemu-x86_64' or 'setarch -R'")
+        raise UsageError("--under: is empty; give a command, as in 'setarch -R' or 'valgrind --tool=none'")
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds is not None else None,

@@ -163,7 +163,9 @@ class Under:
         except ValueError as error:
             raise UsageError(f"--under: {error}; quote the command as a shell wants it") from None
         if not words:
-            raise UsageError("--under: is empty; give a command, as in 'qemu-x86_64' or 'setarch -R'")
+            raise UsageError(
+                "--under: is empty; give a command, as in 'setarch -R' or 'valgrind --tool=none'"
+            )
         if not shutil.which(words[0]):
             raise UsageError(f"--under: there is no command '{words[0]}'; install it, or give its path")
         if agent and not os.access(agent, os.X_OK):
