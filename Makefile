@@ -5,6 +5,7 @@
 #   make lint     ruff and mypy only
 #   make format   rewrite Python and C in the house's layout
 #   make bench    measure the figures that the README quotes
+#   make agent    build ./stress-agent, the core as a program of its own; for another ISA with its CC
 #   make clean    remove what was built, .venv too
 #
 # PYTHON chooses the interpreter of a new .venv: make run PYTHON=python3.13
@@ -31,7 +32,7 @@ FOR_RUN := $(VENV)/run$(HERE)
 FOR_TEST := $(VENV)/test$(HERE)
 SOURCES := pyproject.toml stress/__init__.py $(shell find native)
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench agent clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -49,10 +50,13 @@ lint: $(FOR_TEST)
 format: $(FOR_TEST)
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
-	$(VENV)/bin/clang-format -i $(wildcard native/*.[ch] native/arch/*.h native/arch/*/*.[ch])
+	$(VENV)/bin/clang-format -i $(wildcard native/*.[ch] native/agent/*.[ch] native/arch/*.h native/arch/*/*.[ch])
 
 bench: $(FOR_RUN)
 	@$(PY) benchmarks/run.py
+
+agent: $(FOR_RUN)
+	@$(PY) -m stress agent -o stress-agent
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -93,7 +93,8 @@ int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix 
 	alone.via = plan->via == XMC_VIA_SAME || plan->via == XMC_VIA_VMWRITEV ? XMC_VIA_SAME : XMC_VIA_ALIAS;
 	alone.guard_is_ours = 0;	/* a branch to itself is then a mix like any other */
 	alone.n_executors = 1;
-	alone.hang_ms = 5;		/* nothing else runs here: a mix that takes longer will take for ever */
+	/* Nothing else runs here: a mix that takes longer will take for ever. Under an emulator, 20 times as long. */
+	alone.hang_ms = plan->hang_ms > 100 ? plan->hang_ms / 20 : 5;
 	memset(&result, 0, sizeof(result));
 	mix_job = (struct mix_job){ n, mixes, out };
 	rc = core_prepare(&alone, NULL, &result);

@@ -85,7 +85,7 @@ enum xmc_step_op {
 	XMC_STEP_OWN,			/* part: fetch its lines for writing, by a prefetch that changes nothing */
 	XMC_STEP_SHARE,			/* part: read its lines */
 	XMC_STEP_SERIALIZE,		/* the writer's own CPU */
-	XMC_STEP_MEMBARRIER,		/* part: the membarrier(2) command */
+	XMC_STEP_MEMBARRIER,		/* part (enum xmc_membarrier) */
 	XMC_STEP_SIGNAL,		/* every executor enters and leaves a signal handler */
 	XMC_STEP_DELAY,			/* value: TSC ticks */
 	XMC_STEP_AWAIT,			/* value: executor progress to wait for; only planted defects use it */
@@ -112,6 +112,15 @@ enum xmc_part {
 enum xmc_value { XMC_VALUE_NEW, XMC_VALUE_TRAP, XMC_VALUE_GUARD };
 
 enum xmc_protect { XMC_PROTECT_RW, XMC_PROTECT_RX, XMC_PROTECT_RWX, XMC_PROTECTS };
+
+/* Commands of membarrier(2): the kernel's ABI (linux/membarrier.h). */
+enum xmc_membarrier {
+	XMC_MEMBARRIER_GLOBAL = 1,
+	XMC_MEMBARRIER_GLOBAL_EXPEDITED = 2,
+	XMC_MEMBARRIER_PRIVATE = 8,
+	XMC_MEMBARRIER_SYNC_CORE = 32,
+	XMC_MEMBARRIER_RSEQ = 128
+};
 
 /* Executor steps; also what provocations make of the executor before it enters. */
 enum xmc_exec_op {
@@ -411,10 +420,10 @@ enum xmc_pub_op {
 	XMC_PUB_SFENCE,
 	XMC_PUB_LFENCE,
 	XMC_PUB_SERIALIZE,		/* the writer's own CPU */
-	XMC_PUB_MEMBARRIER,		/* part: the membarrier(2) command */
+	XMC_PUB_MEMBARRIER,		/* part (enum xmc_membarrier) */
 	XMC_PUB_ALIAS,			/* make the writable alias of this slot's page; without it one lasts for ever */
 	XMC_PUB_DROP_ALIAS,		/* and unmap it */
-	XMC_PUB_MAP,			/* value: 1 rx, 2 rw, 3 rwx: install this generation's page at its address */
+	XMC_PUB_MAP,			/* value (enum xmc_rights): install this generation's page at its address */
 	XMC_PUB_PROTECT,		/* value: the same */
 	XMC_PUB_UNMAP,			/* make the slot's page inaccessible */
 	XMC_PUB_MEET,			/* wait until everybody has acquired what was published last */
@@ -425,6 +434,8 @@ enum xmc_pub_op {
 	XMC_PUB_AWAIT,			/* value: executor progress to wait for; only planted defects use it */
 	XMC_PUB_OPS
 };
+
+enum xmc_rights { XMC_RIGHTS_RX = 1, XMC_RIGHTS_RW, XMC_RIGHTS_RWX };
 
 struct xmc_publish {
 	uint32_t reach;			/* enum xmc_reach */

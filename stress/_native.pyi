@@ -82,6 +82,11 @@ class Lib(Protocol):
     XMC_PROTECT_RX: int
     XMC_PROTECT_RWX: int
     XMC_PROTECTS: int
+    XMC_MEMBARRIER_GLOBAL: int
+    XMC_MEMBARRIER_GLOBAL_EXPEDITED: int
+    XMC_MEMBARRIER_PRIVATE: int
+    XMC_MEMBARRIER_SYNC_CORE: int
+    XMC_MEMBARRIER_RSEQ: int
     XMC_EXEC_LFENCE: int
     XMC_EXEC_MFENCE: int
     XMC_EXEC_LOCK: int
@@ -153,6 +158,9 @@ class Lib(Protocol):
     XMC_PUB_DELAY: int
     XMC_PUB_AWAIT: int
     XMC_PUB_OPS: int
+    XMC_RIGHTS_RX: int
+    XMC_RIGHTS_RW: int
+    XMC_RIGHTS_RWX: int
     def xmc_publish(self, plan: FFI.CData, publish: FFI.CData, result: FFI.CData, /) -> int: ...
     def xmc_run_mixes(self, plan: FFI.CData, n: int, mixes: FFI.CData, out: FFI.CData, /) -> int: ...
     def xmc_bare_loop(self, plan: FFI.CData, limit_ns: int, ns: FFI.CData, /) -> int: ...

@@ -32,6 +32,7 @@ class Campaign:
     """The plans of a run, and the folder that keeps what became of them.
 
     `vendor`, `host`: put into every record, because promises depend on the one and merging on the other.
+    `command`: the prefix under test and the agent behind it; () where the core runs in the workers.
     """
 
     plans: Sequence[Plan]
@@ -40,6 +41,7 @@ class Campaign:
     vendor: str
     host: str
     seed: int
+    command: tuple[str, ...] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
     _running: dict[int, Running] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Campaign:
             for plan in list(self._startable(pending)):
                 pending.remove(plan)
                 self.folder.append_record(start_record(plan) | {"host": self.host})
-                running = Running(plan)
+                running = Running(plan, self.command)
                 self._running[id(running)] = running
                 tell(Progress(done, total, self._left(pending), None, self._names()))
             for running in self._ended():

@@ -131,6 +131,9 @@ def _request(options: dict[str, Any]) -> Any:
     seconds, budget = options.pop("seconds"), options.pop("budget")
     executions, patches = options.pop("executions"), options.pop("patches")
     seed, until, _ = options.pop("seed"), options.pop("until"), options.pop("profile")
+    under = options.pop("under")
+    if under == "" or (options["agent"] and under is None):
+        raise UsageError("--under: is empty; give a command, as in 'setarch -R' or 'valgrind --tool=none'")
     return Request(
         **options,
         seconds=parse_seconds(seconds, "--seconds") if seconds is not None else None,
@@ -138,6 +141,7 @@ def _request(options: dict[str, Any]) -> Any:
         executions=parse_count(executions, "--executions") if executions is not None else 0,
         patches=parse_count(patches, "--patches") if patches is not None else 0,
         until_first_event=until == "first-event",
+        under=under or "",
         seed=secrets.randbits(32) if seed is None else seed,
     )
 
@@ -173,6 +177,8 @@ def _fail_on(text: str) -> set[str]:
 )
 @click.option("--repeat", default=1, type=click.IntRange(1), help="Run every cell so many times.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Reproduce the order and the paces of a run.")
+@click.option("--under", metavar="CMD", help="Put this command under test: it runs every cell's agent.")
+@click.option("--agent", default="", metavar="FILE", help="The agent for --under; by default one is built.")
 @click.option("--out", metavar="DIR", help="Where the records go; by default a new folder in ./stress-runs.")
 @click.option("--resume", metavar="DIR", help="Go on with an unfinished run; all else is as it was then.")
 @_format_option
@@ -216,6 +222,19 @@ def run(
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
     sys.exit(FOUND if reading.failed else BROKEN if session.harness_failed else CLEAN)
+
+
+@cli.command()
+@click.option("-o", "--output", default="stress-agent", show_default=True, metavar="FILE")
+def agent(output: str) -> None:
+    """Build the agent: the native core as a program, for emulators and machines without Python.
+
+    A plan goes in on stdin, what the record counts comes out on stdout, as JSON. It is built by CC (default cc), with
+    CFLAGS and LDFLAGS, for the ISA that CC compiles for, and needs no library where a static one can be linked.
+    """
+    from stress.agent import build
+
+    build(Path(output))
 
 
 @cli.command("list")

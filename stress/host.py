@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -71,7 +71,9 @@ class Host:
     `machine`: every online CPU; `allowed`: those that this process may run on.
     `quota_cpus`: how many CPUs' time the control group grants; None: no limit.
     `stolen`: the share of CPU time since boot that the hypervisor took away.
-    The last four are those of Probe.
+    `tsc_hz` to `exec_ops` are those of Probe.
+    `under`: the `command` prefix that is under test, and the `version` it prints; {}: nothing but this machine. What
+    Probe has was found under it, all else is this machine's.
     """
 
     vendor: str
@@ -100,6 +102,7 @@ class Host:
     tsc_hz: int
     step_ops: int
     exec_ops: int
+    under: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def topology(self) -> Topology:
@@ -119,7 +122,7 @@ class Host:
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field, ready for JSON; sets of CPUs as the kernel writes them (`0-3,8`)."""
-        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        plain = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
         return plain | {"features": sorted(self.features), "machine": _plain(self.machine.cpus)}
 
 
@@ -130,7 +133,7 @@ def _plain(value: Any) -> Any:
         case tuple():
             return [_plain(item) for item in value]
         case Cpu():
-            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+            return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
         case Mapping():
             return dict(value)
     return value
@@ -140,7 +143,11 @@ def _probe() -> Probe:
     # Here, not above: what only reads trees or records needs no compiled core.
     from stress import native
 
-    raw = native.probe()
+    return as_probe(native.probe())
+
+
+def as_probe(raw: Mapping[str, Any]) -> Probe:
+    """Return what the core or an agent found as a Probe."""
     return Probe(**{**raw, "features": frozenset(raw["features"])})
 
 
@@ -239,8 +246,10 @@ def _features(probe: Probe, info: Mapping[str, str]) -> frozenset[str]:
     return probe.features | used | {name for name, bit in _MEMBARRIERS.items() if probe.membarrier & bit}
 
 
-def read_host(root: Path = SLASH, probe: Probe | None = None) -> Host:
+def read_host(root: Path = SLASH, probe: Probe | None = None, under: Mapping[str, str] | None = None) -> Host:
     """Return what /proc and /sys below `root` tell, and what `probe` found (None: the native core looks).
+
+    `under`: the prefix under which it was found.
 
     Raises HostError where no allowed CPU is online.
     """
@@ -278,4 +287,5 @@ def read_host(root: Path = SLASH, probe: Probe | None = None) -> Host:
         tsc_hz=probe.tsc_hz,
         step_ops=probe.step_ops,
         exec_ops=probe.exec_ops,
+        under=dict(under or {}),
     )

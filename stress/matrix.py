@@ -22,6 +22,12 @@ from stress.topology import pack, parse_cpu_list, placements
 OVERHEAD_SECONDS = 0.05
 """What starting a worker, ending it and storing its record add to a cell (measured on a 2-CPU guest)."""
 
+UNDER_OVERHEAD_SECONDS = 0.4
+"""The same where a prefix, perhaps an emulator, starts an agent for it, and another for its byte mixes."""
+
+UNDER_HANG_MS = 2000
+"""CPU time without progress before an executor hangs, where an emulator may be some twenty times slower."""
+
 LONGEST_SECONDS = 3600.0
 """A cell whose end was asked for in executions or patches, not in time, is cut off here."""
 
@@ -40,7 +46,8 @@ class Request:
     """The words of the command line that decide which plans there are; stored in `run.json` for `--resume`.
 
     Lists may hold names, globs and comma lists. `seconds` of a cell (None: from the budget), `budget_seconds` of the
-    whole run (0: as usual); `executions` and `patches` of a cell (0: no such limit).
+    whole run (0: as usual); `executions` and `patches` of a cell (0: no such limit). `under`: a command prefix, and
+    `agent` the file of the agent that it runs ("": one built for this machine).
     """
 
     cases: tuple[str, ...] = ("all",)
@@ -60,6 +67,8 @@ class Request:
     seed: int = 0
     case_dir: str = ""
     regime_files: tuple[str, ...] = ()
+    under: str = ""
+    agent: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The request ready for JSON."""
@@ -71,6 +80,7 @@ class Request:
             self,
             case_dir=str(Path(self.case_dir).resolve()) if self.case_dir else "",
             regime_files=tuple(str(Path(file).resolve()) for file in self.regime_files),
+            agent=str(Path(self.agent).resolve()) if self.agent else "",
         )
 
     @staticmethod
@@ -93,11 +103,13 @@ class Matrix:
     """How many cells run side by side."""
     depth: int
     """How many cells run one after the other, at most."""
+    overhead: float
+    """Seconds that a cell takes beyond its own."""
 
     @property
     def expected_seconds(self) -> float:
         """How long running all of it takes."""
-        return self.depth * (self.plans[0].limits.seconds + OVERHEAD_SECONDS)
+        return self.depth * (self.plans[0].limits.seconds + self.overhead)
 
 
 def parse_seconds(text: str, option: str) -> float:
@@ -178,16 +190,16 @@ def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], l
     return cells(cases, sites, stores, regimes, turns, [lane], host.features)
 
 
-def _seconds(request: Request, depth: int) -> float:
+def _seconds(request: Request, depth: int, overhead: float) -> float:
     """Seconds of each cell, where `depth` of them run one after the other."""
     if request.seconds is not None:
         return request.seconds
     if request.executions or request.patches:
         return LONGEST_SECONDS
-    budget = request.budget_seconds or max(USUAL_BUDGET_SECONDS, depth * (USUAL_SECONDS + OVERHEAD_SECONDS))
-    share = budget / depth - OVERHEAD_SECONDS
+    budget = request.budget_seconds or max(USUAL_BUDGET_SECONDS, depth * (USUAL_SECONDS + overhead))
+    share = budget / depth - overhead
     if share < SHORTEST_SECONDS:
-        need = math.ceil(depth * (SHORTEST_SECONDS + OVERHEAD_SECONDS))
+        need = math.ceil(depth * (SHORTEST_SECONDS + overhead))
         raise UsageError(
             f"--budget: {request.budget_seconds:g} s is too short for {depth} cells in a row; "
             f"give {need}s or more, or fewer cells"
@@ -219,9 +231,13 @@ def build(request: Request, host: Host) -> Matrix:
     run += companions(run)
     loads = Counter(cell.placement.cpus for cell in run)
     depth = (max(loads.values()) if one_relation else len(run)) * request.repeat
-    limits = Limits(_seconds(request, depth), request.executions, request.patches, request.until_first_event)
+    overhead = UNDER_OVERHEAD_SECONDS if host.under else OVERHEAD_SECONDS
+    seconds = _seconds(request, depth, overhead)
+    limits = Limits(seconds, request.executions, request.patches, request.until_first_event)
     made = plans(run, limits, request.seed, request.repeat)
-    return Matrix(tuple(made), tuple(skips), len(lanes) if one_relation else 1, depth)
+    if host.under:
+        made = [replace(plan, hang_ms=UNDER_HANG_MS) for plan in made]
+    return Matrix(tuple(made), tuple(skips), len(lanes) if one_relation else 1, depth, overhead)
 
 
 def _on(cell: Cell, lane: Placement) -> Cell:

@@ -19,11 +19,8 @@ _FEATURES = (
     "procmem vmwritev ptrace protect_x huge_pages"
 ).split()
 
-_PROTECTIONS = ("rx", "rw", "rwx")
-"""In the order of XMC_PUB_MAP's values, from 1."""
-
-# membarrier(2) commands by the name that a regime file uses; the numbers are the kernel's ABI.
-_MEMBARRIER = {"global": 1, "global-expedited": 2, "private": 8, "sync-core": 32, "rseq": 128}
+_PARTS = {"membarrier": "MEMBARRIER", "protect": "PROTECT"}
+"""Which enum the word behind a step is of; PART, where none is named."""
 
 
 def _constant(prefix: str, name: str) -> int:
@@ -57,10 +54,8 @@ def probe() -> dict[str, Any]:
 
 def _fill_step(step: Any, op: str, part: str, value: str | int) -> None:
     step.op = _constant("STEP", op)
-    if op == "membarrier":
-        step.part = _MEMBARRIER[part]
-    elif part:
-        step.part = _constant("PROTECT" if op == "protect" else "PART", part)
+    if part:
+        step.part = _constant(_PARTS.get(op, "PART"), part)
     if isinstance(value, int):
         step.value = value
     elif value:
@@ -140,11 +135,9 @@ def _native_publish(plan: dict[str, Any]) -> Any:
     for slot, (op, part, value) in zip(q.steps, plan["writer"], strict=False):
         slot.op, slot.value = _constant("PUB", op), value or 0
         if op in ("map", "protect"):
-            slot.value = _PROTECTIONS.index(part) + 1
-        elif op == "membarrier":
-            slot.part = _MEMBARRIER[part]
+            slot.value = _constant("RIGHTS", part)
         elif part:
-            slot.part = _constant("PART", part)
+            slot.part = _constant(_PARTS.get(op, "PART"), part)
     return q
 
 

@@ -19,6 +19,7 @@ from stress.errors import HostError
 from stress.mixes import Signature
 from stress.model import Plan, Status
 from stress.plan import as_dict, describe, plan_id
+from stress.under import MIXES_SECONDS, RUN_GRACE_SECONDS
 
 SCHEMA = 1
 
@@ -27,9 +28,6 @@ LONGEST_WAIT_SECONDS = 86400.0
 
 GRACE_SECONDS = 15.0
 """What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
-
-MIXES_SECONDS = 60.0
-"""What executing every byte mix of a case may take; each that hangs takes 5 ms, every other a few microseconds."""
 
 EMPTY: dict[str, Any] = {
     "seconds": 0.0,
@@ -124,21 +122,24 @@ def _end(process: Any, channel: Connection) -> None:
 class Running:
     """A cell that is being run."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Start a worker for `plan`."""
+    def __init__(self, plan: Plan, command: tuple[str, ...] = ()) -> None:
+        """Start a worker for `plan`; `command`: the prefix and the agent that it is to be run by."""
         self.plan = plan
+        self.command = command
         self.resolved = as_dict(plan)
         self.id = plan_id(self.resolved)
         self.begun = time.monotonic()
         self.started = _now()
         self._box: _Box | None = _Box()
-        self.deadline = self.begun + plan.limits.seconds + GRACE_SECONDS
-        self._process, self._channel = self._start("main")
+        # A prefix has time limits of its own, which the worker watches over.
+        self.grace = GRACE_SECONDS + (RUN_GRACE_SECONDS + MIXES_SECONDS if command else 0.0)
+        self.deadline = self.begun + plan.limits.seconds + self.grace
+        self._process, self._channel = self._start("main", command)
 
-    def _start(self, entry: str) -> tuple[Any, Connection]:
+    def _start(self, entry: str, *more: Any) -> tuple[Any, Connection]:
         context = _context()
         ours, theirs = context.Pipe(duplex=False)
-        args = (entry, self.resolved, self._box, theirs)
+        args = (entry, self.resolved, self._box, theirs, *more)
         process = context.Process(target=_in_worker, args=args, daemon=True)
         _start_quietly(process)
         theirs.close()
@@ -187,20 +188,19 @@ class Running:
         if result is None and ready:
             self._process.join(1)
             status, reason = self._death()
-            result = self._post_mortem()
-            crash = result.get("crash")
-            if crash:
-                reason += f" outside any region (pc {crash['pc']:#x}, address {crash['address']:#x})"
-            result |= {"status": status, "reason": reason}
+            result = self._post_mortem() | {"status": status, "reason": reason}
         elif result is None:
-            self._process.kill()
-            limit = self.plan.limits.seconds + GRACE_SECONDS
+            self._stop()
+            limit = self.plan.limits.seconds + self.grace
             result = self._post_mortem()
             result |= {
                 "status": Status.TIMEOUT,
                 "reason": f"no result within {limit:g} s; the worker was killed",
             }
         self.close()
+        crash = result.get("crash") if result["status"] == Status.CRASHED else None
+        if crash:
+            result["reason"] += f" outside any region (pc {crash['pc']:#x}, address {crash['address']:#x})"
         events = result.pop("events", [])
         return self._record(result), events
 
@@ -223,10 +223,17 @@ class Running:
         self._box.close()
         self._box = None
 
+    def _stop(self) -> None:
+        """Kill the worker; one that has a prefix running ends that first, if it can."""
+        if self.command:
+            self._process.terminate()
+            self._process.join(1)
+        self._process.kill()
+
     def abandon(self) -> None:
-        """Kill the worker without asking it anything."""
+        """Kill the worker without waiting for what it has to say."""
         if self._process.is_alive():
-            self._process.kill()
+            self._stop()
         self.close()
 
 

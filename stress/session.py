@@ -16,7 +16,7 @@ from stress.campaign import Campaign, Progress
 from stress.errors import StoreError
 from stress.explain import explain, latest_run
 from stress.formats import lines_of
-from stress.host import Host, read_host
+from stress.host import Host, as_probe, read_host
 from stress.live import Live
 from stress.matrix import Matrix, Request, build
 from stress.model import Grade, Status
@@ -27,6 +27,8 @@ from stress.reading import Reading, Record, worst_of
 from stress.regimes import load_regimes
 from stress.severity import FAIL_ON
 from stress.store import RunFolder, merge, read_records, read_run
+from stress.table import under_text
+from stress.under import Under
 
 FOLDER = "stress-runs"
 
@@ -41,11 +43,24 @@ def _new_folder() -> Path:
     return Path(FOLDER) / f"{stamp}-{uuid.uuid4().hex[:6]}"
 
 
+def _under_test(request: Request) -> tuple[Host, Under | None]:
+    """This machine; or, where the request has a prefix, what the agent finds under that, and how to run it there."""
+    if not request.under:
+        return read_host(), None
+    under = Under.of(request.under, request.agent)
+    return read_host(probe=as_probe(under.probe()), under=under.described()), under
+
+
 class Session:
     """A run: its request, its matrix on this host, and the folder that keeps it."""
 
     def __init__(
-        self, request: Request, host: Host, folder: RunFolder, records: Iterable[dict[str, Any]]
+        self,
+        request: Request,
+        host: Host,
+        under: Under | None,
+        folder: RunFolder,
+        records: Iterable[dict[str, Any]],
     ) -> None:
         """Use `begin` or `resume`."""
         self.request = request
@@ -59,6 +74,7 @@ class Session:
             host.vendor,
             host.fingerprint,
             request.seed,
+            under.command if under else (),
             list(records),
         )
 
@@ -70,7 +86,8 @@ class Session:
             UsageError, CaseError, HostError: the request cannot be met; no folder is made then.
             StoreError: the folder cannot be made.
         """
-        request, host = request.located(), read_host()
+        request = request.located()
+        host, under = _under_test(request)
         build(request, host)
         run = {
             "schema": 1,
@@ -83,7 +100,7 @@ class Session:
             "fingerprint": host.fingerprint,
             "host": host.as_dict(),
         }
-        return Session(request, host, RunFolder.create(Path(out) if out else _new_folder(), run), [])
+        return Session(request, host, under, RunFolder.create(Path(out) if out else _new_folder(), run), [])
 
     @staticmethod
     def resume(path: Path) -> Session:
@@ -98,10 +115,11 @@ class Session:
             raise StoreError(
                 f"{path}/run.json: {sorted(missing)[0]}: missing; it is damaged, begin a new run"
             )
-        host = read_host()
+        request = Request.from_dict(folder.run["request"])
+        host, under = _under_test(request)
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
-        return Session(Request.from_dict(folder.run["request"]), host, folder, read_records(path))
+        return Session(request, host, under, folder, read_records(path))
 
     @property
     def path(self) -> Path:
@@ -121,7 +139,9 @@ class Session:
         aside = f", {self.matrix.lanes} side by side" if self.matrix.lanes > 1 else ""
         # Who asks for executions or patches gets those, however long they take.
         takes = "" if each.executions or each.patches else f"; about {span(seconds)}"
+        tested = [f"under test: {text}"] if (text := under_text(self.host.under)) else []
         return [
+            *tested,
             f"{left} cells of {' or '.join(what)} on CPUs {','.join(map(str, cpus))}{aside}{takes}",
             f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
         ]
@@ -233,5 +253,6 @@ def read_reading(
 def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:
     """The page about one cell of the run in `folder`, or of the youngest run below here."""
     path = folder or latest_run(Path(FOLDER))
-    isa = read_run(path).get("host", {}).get("isa", "")
-    return explain(list(read_records(path)), cell, load_promises(), isa, VENDORS[vendor])
+    host = read_run(path).get("host", {})
+    page = explain(list(read_records(path)), cell, load_promises(), host.get("isa", ""), VENDORS[vendor])
+    return f"under test: {text}\n\n{page}" if (text := under_text(host.get("under", {}))) else page

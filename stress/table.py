@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from stress.charges import Counts, Record
@@ -41,12 +41,13 @@ LEGEND = {
 def write(reading: Reading) -> str:
     """Return one row a regime in at most 100 columns, then the worst cells, what did not run, and a legend.
 
-    Colours are on the grade words only; the run's header is not shown.
+    Colours are on the grade words only. Of the run's header only a prefix under test is shown, in front of all.
     """
     records, evidence, lines, colour = reading.records, reading.evidence, reading.lines, reading.colour
     ends = evidence.cells
     verdicts = [reading.verdict(record) for record in ends]
     blocks = [
+        [f"under test: {text}"] if (text := under_text(reading.run.get("host", {}).get("under", {}))) else [],
         _regimes(lines, ends, verdicts, colour),
         _worst_cells(evidence, verdicts, colour),
         _mutants(ends, verdicts) + _controls(evidence),
@@ -60,6 +61,12 @@ def pipes(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a Markdown table, line by line."""
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def under_text(under: Mapping[str, str]) -> str:
+    """Return the prefix under test and its version, as `Host.under` has them; "" where there is none."""
+    version = f" ({under['version']})" if under.get("version") else ""
+    return f"`{under['command']}`{version}" if under else ""
 
 
 def si(n: int) -> str:

@@ -19,6 +19,8 @@ from multiprocess.connection import Connection
 
 from stress import blackbox, host, mixes, native
 from stress.errors import NativeError, UnsupportedError
+from stress.model import Status
+from stress.under import AgentError, Under
 
 
 def _quiet() -> None:
@@ -33,12 +35,9 @@ def _quiet() -> None:
 
 
 def _map(box: int) -> mmap.mmap:
-    """The black box behind descriptor `box`, which is closed. Zeroed the first time, as it was left afterwards."""
-    try:
-        os.ftruncate(box, blackbox.result_bytes())
-        return mmap.mmap(box, blackbox.result_bytes())
-    finally:
-        os.close(box)
+    """The black box behind descriptor `box`. Zeroed the first time, as it was left afterwards."""
+    os.ftruncate(box, blackbox.result_bytes())
+    return mmap.mmap(box, blackbox.result_bytes())
 
 
 def _noise(cpus: list[int]) -> dict[str, dict[int, int]]:
@@ -46,18 +45,56 @@ def _noise(cpus: list[int]) -> dict[str, dict[int, int]]:
     return {"interrupts": host.interrupts(cpus), "stolen_ticks": host.stolen_ticks(cpus)}
 
 
-def _attempt(plan: dict[str, Any], box: mmap.mmap) -> tuple[str, str]:
-    """Status and reason of running `plan` here."""
-    try:
-        native.run(plan, box)
-    except UnsupportedError as error:
-        return "skipped", str(error)
-    except NativeError as error:
-        return ("timeout" if error.errno == errno.ETIMEDOUT else "error"), str(error)
-    return "ok", ""
+class _Here:
+    """The core in this very process."""
+
+    def run(self, plan: dict[str, Any], box: int, memory: mmap.mmap) -> dict[str, Any]:
+        """The counted half of the record of `plan`, with `status` and `reason`; counted in `memory`, which is `box`."""
+        status, reason = Status.OK, ""
+        try:
+            native.run(plan, memory)
+        except UnsupportedError as error:
+            status, reason = Status.SKIPPED, str(error)
+        except NativeError as error:
+            status = Status.TIMEOUT if error.errno == errno.ETIMEDOUT else Status.ERROR
+            reason = str(error)
+        return blackbox.decode(plan, memory) | {"status": status, "reason": reason}
+
+    def run_mixes(self, plan: dict[str, Any], contents: list[bytes]) -> list[mixes.Signature]:
+        """How each of `contents` shows itself."""
+        return native.run_mixes(plan, contents)
 
 
-def _attribute(plan: dict[str, Any], result: dict[str, Any]) -> None:
+def _leave(*_: object) -> None:
+    raise SystemExit
+
+
+class _There:
+    """The core behind a command prefix, which may be unwell."""
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self.under = Under(command)
+        # Who wants us gone asks first, so that what we started is ended on the way out.
+        signal.signal(signal.SIGTERM, _leave)
+
+    def run(self, plan: dict[str, Any], box: int, memory: mmap.mmap) -> dict[str, Any]:
+        """As of `_Here`. What a dead agent had counted is in the box, where it could reach that."""
+        try:
+            result = self.under.run(plan, box, native.die_with_parent)
+        except AgentError as error:
+            return blackbox.decode(plan, memory) | {"status": error.status, "reason": str(error)}
+        counted = blackbox.decode(plan, memory)
+        if result.keys() != counted.keys() | {"status", "reason"}:
+            reason = f"`{self.under.prefix}` printed another version's record"
+            return counted | {"status": Status.ERROR, "reason": reason}
+        return result
+
+    def run_mixes(self, plan: dict[str, Any], contents: list[bytes]) -> list[mixes.Signature]:
+        """As of `_Here`."""
+        return self.under.run_mixes(plan, contents, native.die_with_parent)
+
+
+def _attribute(core: _Here | _There, plan: dict[str, Any], result: dict[str, Any]) -> None:
     """Say which byte mixes the wrong executions were: those that, executed alone, show themselves the same way."""
     # Beside a patch in flight a mix may pass for a third image: then `stale` may be it.
     wrong = any(
@@ -68,8 +105,8 @@ def _attribute(plan: dict[str, Any], result: dict[str, Any]) -> None:
         return
     every = mixes.of_plan(plan)
     try:
-        signatures = native.run_mixes(plan, [mix.bytes for mix in every])
-    except NativeError as error:  # what was counted stands without it
+        signatures = core.run_mixes(plan, [mix.bytes for mix in every])
+    except (NativeError, AgentError) as error:  # what was counted stands without it
         result["notes"] = [f"byte mixes are not attributed: {error}"]
         return
     mixes.attribute(result["signatures"], mixes.table(every, signatures))
@@ -80,21 +117,24 @@ def _send(channel: Connection, message: dict[str, Any]) -> None:
         channel.send_bytes(json.dumps(message).encode())
 
 
-def main(plan: dict[str, Any], box: int, channel: Connection) -> None:
-    """Run `plan`, counting in the black box, then send one message: the result with its `status` and `reason`."""
+def main(plan: dict[str, Any], box: int, channel: Connection, command: tuple[str, ...] = ()) -> None:
+    """Run `plan`, counting in the black box, then send one message: the result with its `status` and `reason`.
+
+    `command`: what the agent is started by, where it is to run under a prefix; (): the core runs in this process.
+    """
     _quiet()
+    core = _There(command) if command else _Here()
     cpus = plan["cpus"]["executors"]
     with closing(_map(box)) as memory:
         before = _noise(cpus)
-        status, reason = _attempt(plan, memory)
+        result = core.run(plan, box, memory)
         after = _noise(cpus)
-        result = blackbox.decode(plan, memory)
-        _attribute(plan, result)
+        _attribute(core, plan, result)
         for executor, cpu in zip(result["executors"], cpus, strict=True):
             executor |= {
                 name: counts.get(cpu, 0) - before[name].get(cpu, 0) for name, counts in after.items()
             }
-        _send(channel, result | {"status": status, "reason": reason})
+        _send(channel, result)
 
 
 def execute_mixes(plan: dict[str, Any], channel: Connection) -> None:

@@ -41,11 +41,11 @@ LAYERS = (
     {"charges"},
     {"promises", "evidence"},
     {"witness"},
-    {"cases", "regimes", "host", "store"},
+    {"cases", "regimes", "host", "store", "under"},
     {"publish", "fits"},
     {"checks", "steps", "patterns", "ablations"},
     {"mixes", "native", "topology", "stats", "sites", "tables"},
-    {"blackbox"},
+    {"blackbox", "agent"},
     {"severity"},
     {"errors", "model", "_native", "__init__"},
 )
