@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stress.model import Outcome, Phase
-from stress.patterns import Reading, distance, read
+from stress.patterns import Reading, Way, distance, read
 from stress.promises import STRENGTH, Promise, Promises, weakest
 from stress.stats import binomial_interval
 
@@ -51,9 +51,9 @@ def promise_for(record: Record, promises: Promises, vendor: str) -> Callable[...
     """Return the look-up of promises for a cell: of a phase and an outcome, and of a pattern, "" for none."""
     changed, ablation = modified(record), bool(record["ablation_of"])
 
-    def promise(phase: Phase, outcome: Outcome, pattern: str = "", back: bool = False) -> Promise:
+    def promise(phase: Phase, outcome: Outcome, pattern: str = "", way: Way = Way.FORTH) -> Promise:
         code, claims = record["code"], record["completes"]
-        kind = promises.back.get(record["kind"], record["kind"]) if back else record["kind"]
+        kind = promises.kind_of(record["kind"], way)
         return promises.look_up(kind, code, vendor, phase, outcome, claims, ablation, changed, pattern)
 
     return promise
@@ -87,11 +87,7 @@ def _divided(
     promises: Promises,
 ) -> Iterator[Charge]:
     """Yield the executions of one phase and outcome, by what they ran where promises differ by that."""
-    every = {
-        (back, name): promise(phase, outcome, name, back)
-        for back in (False, True)
-        for name in promises.patterns
-    }
+    every = {(way, name): promise(phase, outcome, name, way) for way in Way for name in promises.patterns}
     by_mix = set(every.values()) != {promise(phase, outcome)}
     if outcome not in RAN or record.get("shape") == "publish" or not by_mix:
         yield Charge(phase, outcome, count, promise(phase, outcome))
@@ -143,7 +139,7 @@ def _may_be_late(apart: Mapping[int, int], images: int) -> bool:
 
 
 def _judge(
-    reading: Reading, late: Reading, every: Mapping[tuple[bool, str], Promise], words: Mapping[str, str]
+    reading: Reading, late: Reading, every: Mapping[tuple[Way, str], Promise], words: Mapping[str, str]
 ) -> tuple[Promise, str]:
     """Return the promise for executions that ran something of `reading`, or of `late`, and what to say of them."""
     if not reading:

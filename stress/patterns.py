@@ -22,9 +22,20 @@ class Pattern(StrEnum):
     PART = "part"
 
 
-Reading = frozenset[tuple[bool, Pattern]]
-"""What a mix may be: a pattern for each way that the images may have been changing (True: the way back, as from many
-instructions to one where the case goes from one to many)."""
+class Way(StrEnum):
+    """How a change of image goes, beside the case's own from its first image to its second.
+
+    Forth: as many instructions become more or fewer. Back: the other way, as from many to one where the case goes from
+    one to many. Level: as many as before, where the case's own number changes.
+    """
+
+    FORTH = "forth"
+    BACK = "back"
+    LEVEL = "level"
+
+
+Reading = frozenset[tuple[Way, Pattern]]
+"""What a mix may be: a pattern for each way that the images may have been changing."""
 
 
 def distance(label: str, images: Sequence[bytes], patch: int) -> int:
@@ -50,11 +61,15 @@ def read(label: str, images: Sequence[bytes], patch: int, head: int, late: bool 
     starts = [instruction_starts(image, head) for image in images]
     side = 0 if late else newer(*ends, len(images))
     return frozenset(
-        (_grows(starts, old, new) != _grows(starts, 0, 1), pattern)
+        (_way(_grows(starts, old, new), _grows(starts, 0, 1)), pattern)
         for old, new, front_is_old in ((front, back, True), (back, front, False))
         if side != (-1 if front_is_old else 1)
         for pattern in _patterns(changes, patch, starts[front], starts[back], front_is_old)
     )
+
+
+def _way(grows: int, own: int) -> Way:
+    return Way.FORTH if grows == own else Way.BACK if grows else Way.LEVEL
 
 
 def _grows(starts: Sequence[frozenset[int]], old: int, new: int) -> int:

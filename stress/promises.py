@@ -14,7 +14,7 @@ from typing import Any
 
 from stress.errors import CaseError
 from stress.model import Outcome, Phase
-from stress.patterns import Pattern
+from stress.patterns import Pattern, Way
 
 FILE = "promises.toml"
 GENERIC = "generic"
@@ -63,12 +63,12 @@ Mixes = Mapping[str, Promise]
 class Promises:
     """Both tables. `kinds`, `codes`: what every K and R code means; `vendors`: CPUID vendor -> family.
 
-    `back`: the kind of the way back, where it is another; `absent`: codes without a form here, and why; `patterns`:
-    what each means.
+    `ways`: what else a kind is where its images change another way; `absent`: codes without a form here, and why;
+    `patterns`: what each means.
     """
 
     kinds: Mapping[str, str]
-    back: Mapping[str, str]
+    ways: Mapping[str, Mapping[str, str]]
     codes: Mapping[str, str]
     absent: Mapping[str, str]
     patterns: Mapping[str, str]
@@ -80,6 +80,10 @@ class Promises:
     protocols: Mapping[tuple[str, str], Row]
     otherwise: Mapping[str, str]
     post: Mapping[tuple[str, str], Row]
+
+    def kind_of(self, kind: str, way: Way) -> str:
+        """Return what a modification of `kind` is where the images change that way."""
+        return self.ways.get(kind, {}).get(way, kind)
 
     def cited(self, code: str) -> str:
         """Return the sources of what each vendor promises of a kind or a regime code, joined by `; `."""
@@ -192,7 +196,7 @@ def parse_promises(text: str) -> Promises:
     except (TypeError, ValueError) as error:  # a TOMLDecodeError is a ValueError
         raise CaseError(f"{FILE}: {error}; reinstall the package") from error
     return Promises(
-        kinds, data["back"], codes, data["absent"], data["patterns"], sources, vendors, rules, concurrent, mixes,
+        kinds, data["ways"], codes, data["absent"], data["patterns"], sources, vendors, rules, concurrent, mixes,
         protocols, otherwise, post,
     )  # fmt: skip
 

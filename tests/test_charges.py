@@ -95,6 +95,10 @@ def test_what_another_vendor_promises_is_the_weaker_of_both() -> None:
         ("two-imm8", "0003"),  # three images apart: which is the older is not known
         ("nops-mov5", "01111"),  # two images
         ("nop5-adds", "11000"),
+        (
+            "add-adds",
+            "1133",
+        ),  # two patches at once, from many to many: as two instructions against two others
         ("two-imm8", "unknown"),
         ("add-adds", "unknown"),
     ],

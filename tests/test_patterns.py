@@ -6,18 +6,18 @@ import pytest
 
 from stress.cases import load_cases
 from stress.mixes import mixes_of
-from stress.patterns import Pattern, distance, read
+from stress.patterns import Pattern, Way, distance, read
 from stress.promises import load_promises
 from tests.support import image, make_case
 
 CASES = load_cases()
-FORTH, BACK = False, True
+FORTH, BACK, LEVEL = Way
 
 # mov $1, %al; mov $2, %ah: two instructions of two bytes; and, in three images, the rotation tells the way.
 TWO = make_case(*(image(f"b0{n:02x}b4{n:02x}c3", n * 0x101) for n in (0x11, 0x22, 0x33)), patch=(0, 4))
 
 
-def of(case: str, label: str, late: bool = False) -> set[tuple[bool, str]]:
+def of(case: str, label: str, late: bool = False) -> set[tuple[Way, str]]:
     made = CASES[case]
     return set(read(label, [i.bytes for i in made.images], made.patch, made.head, late))
 
@@ -40,12 +40,13 @@ def of(case: str, label: str, late: bool = False) -> set[tuple[bool, str]]:
         ("add-adds", "1122", {(BACK, "AX")}),  # from many to one
         ("add-adds", "2211", {(BACK, "part")}),
         ("add-adds", "0333", {(BACK, "part")}),
+        ("add-adds", "1133", {(LEVEL, "AB'"), (LEVEL, "A'B")}),  # from many to many
         ("nops-mov5", "01111", {(FORTH, "AX"), (BACK, "A'X")}),  # two images: either way
         ("nops-mov5", "10000", {(FORTH, "part"), (BACK, "part")}),
         ("nop5-adds", "11000", {(FORTH, "A'X"), (BACK, "AX")}),
     ],
 )
-def test_a_mix_is_read_as_whole_instructions(case: str, label: str, expected: set[tuple[bool, str]]) -> None:
+def test_a_mix_is_read_as_whole_instructions(case: str, label: str, expected: set[tuple[Way, str]]) -> None:
     assert of(case, label) == expected
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from stress.errors import CaseError
 from stress.model import Outcome, Phase
+from stress.patterns import Way
 from stress.promises import FILE, STRENGTH, Level, Promise, load_promises, parse_promises
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,8 +131,10 @@ def test_a_complete_protocol_excludes_every_mix() -> None:
         assert found == look_up("K11", code, AMD, Outcome.TORN)
 
 
-def test_the_way_back_of_one_to_many_is_many_to_one() -> None:
-    assert PROMISES.back == {"K12": "K13", "K13": "K12"}
+def test_the_way_back_of_one_to_many_is_many_to_one_and_many_to_many_is_neither() -> None:
+    assert [PROMISES.kind_of("K12", way) for way in Way] == ["K12", "K13", "K11"]
+    assert [PROMISES.kind_of("K13", way) for way in Way] == ["K13", "K12", "K11"]
+    assert {PROMISES.kind_of("K11", way) for way in Way} == {"K11"}
 
 
 @pytest.mark.parametrize(
