@@ -50,8 +50,8 @@ def write(reading: Reading) -> str:
         [f"under test: {text}"] if (text := under_text(reading.run.get("host", {}).get("under", {}))) else [],
         _regimes(lines, ends, verdicts, colour),
         _worst_cells(evidence, verdicts, colour),
-        _mutants(ends, verdicts) + _controls(evidence),
-        _not_run(records),
+        _wrapped(mutation_scores(ends, verdicts)) + controls_seen(evidence),
+        _wrapped(not_run(records)),
         _legend([line.grade for line in lines], colour),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -78,6 +78,10 @@ def si(n: int) -> str:
         value, suffix = value / 1000, next(suffixes)
     decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{decimals}f}{suffix}"
+
+
+def _wrapped(rows: Iterable[str]) -> list[str]:
+    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
 
 
 def _regimes(
@@ -109,7 +113,7 @@ def _row(cells: Sequence[str]) -> str:
 def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) -> list[str]:
     """Return the cells that showed most, worst grade first, then by their rate under what provoked them best."""
     order = list(Grade)
-    found = [(r, v, *_peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
+    found = [(r, v, *peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
     found.sort(key=lambda item: (order.index(item[1].grade), -item[3]))
     rows = ["What to look at (stress explain CELL):"] if found else []
     for record, verdict, name, rate in found[:WORST_CELLS]:
@@ -117,7 +121,7 @@ def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) 
         counts = counts_of(record)
         what = ", ".join(f"{si(n)} {event}" for event in EVENTS if (n := total(counts, event)))
         rows.append(
-            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {_per_second(rate)} under {name}"
+            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {per_second(rate)} under {name}"
         )
     if len(found) > WORST_CELLS:
         rows.append(f"  and {len(found) - WORST_CELLS} more")
@@ -131,7 +135,7 @@ def _tears(evidence: Evidence, record: Record) -> str:
     return f" ({si(tears.store)} store tears, {si(tears.fetch)} fetch tears)"
 
 
-def _mutants(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
+def mutation_scores(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many of the protocols that were broken on purpose went red, a line a protocol."""
     red: dict[str, dict[str, bool]] = {}
     for record, verdict in zip(ends, verdicts, strict=True):
@@ -145,10 +149,11 @@ def _mutants(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
             f"mutation score of {protocol}: {sum(mutants.values())} of {len(mutants)} broken variants went red"
             + (f"; nothing was seen of {survivors}" if survivors else "")
         )
-    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+    return rows
 
 
-def _controls(evidence: Evidence) -> list[str]:
+def controls_seen(evidence: Evidence) -> list[str]:
+    """Return how many positive controls saw events, in one line; none where the run had no control."""
     if not evidence.controls:
         return []
     saw = sum(evidence.controls.values())
@@ -157,7 +162,7 @@ def _controls(evidence: Evidence) -> list[str]:
     ]
 
 
-def _peak(record: Record) -> tuple[str, float]:
+def peak(record: Record) -> tuple[str, float]:
     """Return the provocation under which the cell showed most events a second, and how many."""
     shares = record["provocations"] or {record["provocation"]: record}
     rates = {name: _rate(counts_of(share), share["seconds"]) for name, share in shares.items()}
@@ -169,11 +174,12 @@ def _rate(counts: Counts, seconds: float) -> float:
     return total(counts, *EVENTS) / seconds if seconds > 0 else 0.0
 
 
-def _per_second(rate: float) -> str:
+def per_second(rate: float) -> str:
+    """Return a number of events a second in a few characters."""
     return f"{si(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
-def _not_run(records: Sequence[Record]) -> list[str]:
+def not_run(records: Sequence[Record]) -> list[str]:
     """Return cells, controls and witnesses that did not run, or not to their end, counted by reason."""
     ends = [record for record in records if record["type"] == "end"]
     why: dict[tuple[str, str], list[str]] = {}
@@ -187,7 +193,7 @@ def _not_run(records: Sequence[Record]) -> list[str]:
     begun = {record["id"] for record in records} - {record["id"] for record in ends}
     if begun:
         rows.append(f"begun and not finished {len(begun)}: --resume goes on with them")
-    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+    return rows
 
 
 def _few(names: Iterable[str]) -> str:
