@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stress.charts import Histogram, staleness
 from stress.evidence import Evidence
 from stress.explain import mixes_that_ran
 from stress.grade import EVENTS, Record, Verdict, counts_of, total
@@ -21,8 +22,6 @@ EVENTS_SHOWN = 5
 MIXES_SHOWN = 6
 BYTES_SHOWN = 16
 IMAGES_SHOWN = 4
-
-UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +68,6 @@ class CellView:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One column of a histogram: `label` where it begins, `n` of what is counted, `height` 0 to 1."""
-
-    label: str
-    n: int
-    height: float
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Columns of equal width on a logarithmic axis, and in words what they count."""
-
-    title: str
-    bars: tuple[Bar, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """Rows of text or numbers below their heads."""
 
@@ -111,52 +92,6 @@ class Section:
     events: Table | None
     histograms: tuple[Histogram, ...]
     command: str
-
-
-def duration(nanoseconds: float) -> str:
-    """Return a time with the unit that leaves the shortest figure: `420 ns`, `1.6 ms`."""
-    scale, unit = next(((s, u) for s, u in UNITS if nanoseconds >= s), UNITS[-1])
-    return f"{nanoseconds / scale:.3g} {unit}"
-
-
-def histogram(
-    title: str, counts: Mapping[str, int], unit: float | None = None, note: str = ""
-) -> Histogram | None:
-    """Return the columns of log2 buckets as records keep them (bucket i > 0 begins at 2^(i-1)); None where empty.
-
-    `unit`: nanoseconds of one, where the axis is time.
-    """
-    found = {int(bucket): n for bucket, n in counts.items() if n}
-    if not found:
-        return None
-    most = max(found.values())
-    bars = []
-    for bucket in range(min(found), max(found) + 1):
-        begins = 1 << bucket >> 1
-        label = duration(begins * unit) if unit else si(begins)
-        bars.append(Bar(label, found.get(bucket, 0), found.get(bucket, 0) / most))
-    return Histogram(title, tuple(bars), note)
-
-
-def add_up(tables: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Return several log2 histograms as one."""
-    together: dict[str, int] = {}
-    for table in tables:
-        for bucket, n in table.items():
-            together[bucket] = together.get(bucket, 0) + n
-    return together
-
-
-def staleness(records: Sequence[Record]) -> tuple[Histogram, ...]:
-    """Return how late stale executions were, in generations and in time."""
-    generations = add_up([r["stale_generations"] for r in records])
-    ticks = add_up([r["stale_ticks"] for r in records])
-    hz = next((r["tsc_hz"] for r in records if r.get("tsc_hz")), 0)
-    found = (
-        histogram("Patches that it was behind", generations),
-        histogram("Time since the younger code had been published", ticks, 1e9 / hz if hz else None),
-    )
-    return tuple(each for each in found if each)
 
 
 def _phases(record: Record) -> Table:

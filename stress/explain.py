@@ -152,7 +152,7 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -
     lines = ["What ran (each patched byte by the image it came from):"]
     for count, labels, text in mixes_that_ran(record, isa)[:MIXES_SHOWN]:
         more = f" or {len(labels) - 1} more that look the same" if len(labels) > 1 else ""
-        name = f"  ({_pattern(record["plan"]["region"], labels)})" if patterns and labels else ""
+        name = f"  ({_pattern(record['plan']['region'], labels)})" if patterns and labels else ""
         label = labels[0] if labels else "?"
         lines.append(_wrap(f"{label}{more}  {text}{name}".rstrip(), f"  {si(count):>5}  "))
     tears = evidence.tears(record)

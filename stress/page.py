@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from stress import __version__
 from stress.model import Grade
 from stress.promises import load_promises
+from stress.reading import Reading
 from stress.regimes import load_regimes
 from stress.store import read_events, read_records, read_run
 from stress.table import LEGEND, si
@@ -48,6 +49,11 @@ def render(page: Page) -> str:
         "room": SECTIONS,
     }
     return environment.get_template("page.html.j2").render(context)
+
+
+def write(reading: Reading) -> str:
+    """Return the page about the run folders that `reading` was read from, each machine by itself."""
+    return page_text([Path(folder) for folder in reading.folders], reading.vendor)
 
 
 def page_text(folders: Sequence[Path], vendor: str = "") -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log2
 from typing import Any
 
-from stress.cellview import CellView, Histogram, Section, histogram, section_of, staleness
+from stress.cellview import CellView, Section, section_of
+from stress.charts import Histogram, Place, paces, places, staleness
 from stress.evidence import gather
 from stress.grade import Record, RegimeLine, aggregate, counts_of, grade, total, worst
 from stress.model import Grade, Status
@@ -28,9 +28,6 @@ VERDICTS = {
     Grade.UNPROVEN: "Nothing went wrong, but what was run could not have proved that nothing can.",
     Grade.CLEAN: "Nothing went wrong: only old and new code was executed.",
 }
-
-UNSYNCHRONIZED = ("none", "alias")
-"""Regimes that add nothing to the store, so that what they show is the store's and the fetch's own doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +59,6 @@ class Matrix:
     title: str
     cases: tuple[str, ...]
     groups: tuple[tuple[str, str, tuple[tuple[Regime, tuple[CellView | None, ...]], ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A site and a store, of the regimes that add nothing: `share` of executions that were events; `log`: 0 to 1."""
-
-    site: str
-    store: str
-    cells: int
-    executions: int
-    events: int
-    rate: str
-    log: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +157,9 @@ def _machine(
         unsettled=tuple(r for r in claims if r.line.grade is Grade.UNPROVEN),
         regimes=regimes,
         matrices=_matrices(regimes, promises),
-        places=_places(cells),
+        places=places((c.record, c.verdict) for c in cells),
         stale=staleness([c.record for c in cells]),
-        paces=_paces(cells),
+        paces=paces(c.record for c in cells),
         sections=tuple(section_of(c, evidence, events.get(c.record["id"], ()), isa, request) for c in chosen),
         not_run=tuple(not_run(records)),
         host=tuple(_host(header.get("host", {}))),
@@ -258,31 +242,6 @@ def _row(regime: Regime, cases: Sequence[str]) -> tuple[CellView | None, ...]:
     for cell in regime.cells:
         by_case.setdefault(cell.record["case"], []).append(cell)
     return tuple(min(by_case[case], key=_alarm) if case in by_case else None for case in cases)
-
-
-def _places(cells: Sequence[CellView]) -> tuple[Place, ...]:
-    by_place: dict[tuple[str, str], list[CellView]] = {}
-    for cell in cells:
-        if cell.record["regime"] in UNSYNCHRONIZED:
-            by_place.setdefault((cell.record["site"], cell.record["store"]), []).append(cell)
-    found = []
-    for (site, store), theirs in by_place.items():
-        trials, events = sum(c.verdict.trials for c in theirs), sum(c.verdict.events for c in theirs)
-        # One in a thousand million and fewer is the left end of the axis, every execution the right one.
-        log = max(0.02, 1 + log2(events / trials) / log2(1e9)) if events else 0.0
-        found.append(Place(site, store, len(theirs), trials, events, rate_text(events, trials), log))
-    return tuple(sorted(found, key=lambda p: (-p.log, p.site, p.store)))
-
-
-def _paces(cells: Sequence[CellView]) -> tuple[Histogram, ...]:
-    """How long it took from one patch to the next, cells by their mean."""
-    buckets: dict[str, int] = {}
-    for cell in cells:
-        if patches := cell.record["patches"]:
-            bucket = str(int(cell.record["seconds"] * 1e9 / patches).bit_length())
-            buckets[bucket] = buckets.get(bucket, 0) + 1
-    made = histogram("Pace: mean time from one patch to the next, of each cell", buckets, 1.0, "cells")
-    return (made,) if made else ()
 
 
 def _name(header: Mapping[str, Any]) -> str:

@@ -24,10 +24,11 @@ CASES = sorted((ROOT / "cases").glob("*.toml"))
 # Top to bottom. A module imports only from layers strictly below its own.
 LAYERS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
     {"config", "session", "listing"},
     {"fleet", "live", "progress"},
     {"campaign", "doctor", "selftest"},
+    {"survive"},
     {"runner"},
     {"matrix"},
     {"plan"},
@@ -35,6 +36,7 @@ LAYERS = (
     {"repro", "page"},
     {"view"},
     {"cellview"},
+    {"charts"},
     {"formats", "explain"},
     {"atomicity"},
     {"changes", "junit", "ktap", "lava", "markdown", "sheet", "studies", "summary"},

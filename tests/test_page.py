@@ -232,4 +232,4 @@ def test_the_command_line_writes_the_page_of_several_folders(tmp_path: Path) -> 
     done = stress("report", tmp_path / "a", tmp_path / "b", "-o", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert out.read_text(encoding="utf-8") == page_text([tmp_path / "a", tmp_path / "b"])
-    assert "1 of 2 machines" in out.read_text(encoding="utf-8")
+    assert "2 of 2 machines" in out.read_text(encoding="utf-8")

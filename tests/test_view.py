@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stress import view
-from stress.cellview import CellView, histogram
+from stress.cellview import CellView
+from stress.charts import histogram
 from stress.evidence import gather
 from stress.grade import aggregate, grade
 from stress.model import Grade, Status
