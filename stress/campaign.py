@@ -133,7 +133,7 @@ class Campaign:
     def _ended(self) -> list[Running]:
         """Wait until at least one cell has ended or is overdue, and return those."""
         by_waitable = {waitable: r for r in self._running.values() for waitable in r.waitables}
-        first = min(self.deadline, *(running.deadline for running in self._running.values()))
+        first = min([self.deadline, *(running.deadline for running in self._running.values())])
         ready = wait(list(by_waitable), timeout=max(0.0, min(first - time.monotonic(), LONGEST_WAIT_SECONDS)))
         ended = {id(by_waitable[waitable]) for waitable in ready}
         return [r for r in self._running.values() if id(r) in ended or r.overdue]

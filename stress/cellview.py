@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stress.charges import Record
 from stress.charts import Histogram, staleness
 from stress.evidence import Evidence
 from stress.explain import mixes_that_ran
-from stress.grade import EVENTS, Record, Verdict, counts_of, total
+from stress.grade import EVENTS, Verdict, counts_of, total
 from stress.mixes import decode_text
 from stress.model import ExecStep, Outcome, Status, Step
 from stress.stats import rate_text

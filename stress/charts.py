@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2
 
-from stress.grade import Record, Verdict
+from stress.atomicity import REGIMES
+from stress.charges import Record
+from stress.grade import Verdict
 from stress.stats import rate_text
 from stress.table import si
 
 UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns"))
-
-UNSYNCHRONIZED = ("none", "alias")
-"""Regimes that add nothing to the store, so that what they show is the store's and the fetch's own doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def places(cells: Iterable[tuple[Record, Verdict]]) -> tuple[Place, ...]:
     """Return what cells without any synchronization showed, by site and store, most events first."""
     by_place: dict[tuple[str, str], list[Verdict]] = {}
     for record, verdict in cells:
-        if record["regime"] in UNSYNCHRONIZED:
+        if record["regime"] in REGIMES:
             by_place.setdefault((record["site"], record["store"]), []).append(verdict)
     found = []
     for (site, store), verdicts in by_place.items():

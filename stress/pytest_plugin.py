@@ -8,8 +8,6 @@ workers' records reach it with their reports.
 from __future__ import annotations
 
 import os
-import secrets
-import shlex
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -44,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--stress-cpus", metavar="LIST", default="", help="use these CPUs only")
     group.addoption("--stress-seed", metavar="N", type=int, help="reproduce the paces of a run")
     group.addoption(
-        "--stress-fail-on", metavar="GRADES", default="forbidden,surprising", help="grades that fail"
+        "--stress-fail-on", metavar="GRADES", default="forbidden,surprising", help="grades that fail a test"
     )
     group.addoption(
         "--stress-out", metavar="DIR", help="the run folder; by default a new one in ./stress-runs"
@@ -72,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the request; the seed that is drawn here is the same in every xdist worker."""
     if not config.getoption("stress_cases"):
         return
+    import secrets
+
     from stress.matrix import Request, parse_seconds
     from stress.severity import parse_grades
 
@@ -107,6 +107,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if REQUEST not in config.stash or _is_worker(config) or config.option.collectonly:
         return
+    import shlex
+
     from stress.session import Session
 
     with _one_line():
@@ -208,9 +210,9 @@ class CellItem(pytest.Item):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
+    def reportinfo(self) -> tuple[os.PathLike[str] | str, int, str]:
         """Return what the report's headline names."""
-        return self.path, None, self.name
+        return self.path, 0, self.name
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stress.cellview import CellView, Section, section_of
+from stress.charges import Record
 from stress.charts import Histogram, Place, paces, places, staleness
 from stress.evidence import gather
-from stress.grade import Record, RegimeLine, aggregate, counts_of, grade, total, worst
+from stress.grade import RegimeLine, aggregate, counts_of, grade, total, worst
 from stress.model import Grade, Status
 from stress.promises import Promises
 from stress.stats import rate_text

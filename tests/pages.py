@@ -21,7 +21,9 @@ HOSTILE = "</style></title><script>alert(1)</script>\"'><img src=x onerror=alert
 
 def plans(**words: Any) -> list[Plan]:
     """The plans that a request means here, a hundredth of a second each."""
-    chosen = {name: value if isinstance(value, tuple) else (value,) for name, value in words.items()}
+    chosen: dict[str, Any] = {
+        name: value if isinstance(value, tuple) else (value,) for name, value in words.items()
+    }
     return list(build(Request(seconds=0.01, seed=1, **chosen), here()).plans)
 
 
@@ -116,7 +118,7 @@ def varied() -> list[Record]:
     """A little of everything: torn, stale, clean, skipped, hung, crashed, timed out, begun and not finished."""
     some = plans(
         cases="mov-imm32,nop5-jmp5,ret-nop",
-        regimes="idle,none,sync-core,int3+sync-core,int3-nofirst,flag+cpuid,alias,hop",
+        regimes="idle,none,sync-core,int3+sync-core,int3+sync-core-without-2,flag+cpuid,alias,hop",
         sites="in,x64",
     )
     by_regime: dict[str, list[Plan]] = {}
@@ -126,7 +128,7 @@ def varied() -> list[Record]:
     records += [torn(p, 3) for p in by_regime.pop("alias")]
     records += [stale(p) for p in by_regime.pop("flag+cpuid")]
     records += [counted(p, {"concurrent": {"old": 9, "hang": 1}}) for p in by_regime.pop("hop")]
-    first, second, *rest = by_regime.pop("int3-nofirst")
+    first, second, *rest = by_regime.pop("int3+sync-core-without-2")
     records += [clean(first, status="crashed", reason="the worker died of SIGSEGV"), torn(second, 1)]
     records += [{**clean(p), **EMPTY, "status": "timeout", "reason": "no result"} for p in rest]
     records += [as_expected(plan) for plans in by_regime.values() for plan in plans]

@@ -367,7 +367,8 @@ def test_the_provocation_that_stays_on_is_in_the_name() -> None:
 
 @pytest.mark.hardware
 def test_a_start_that_the_fork_server_did_not_survive_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, failed = runner._start_quietly, []
+    start = runner._start_quietly
+    failed: list[Any] = []
 
     def die_once(process: Any) -> None:
         if not failed:

@@ -36,7 +36,8 @@ ARGS = [
     *(word for name, value in WORDS.items() for word in (f"--{name}", value)),
     *("--seconds", str(SECONDS), "--seed", str(SEED), "--quiet", "--fail-on", "never"),
 ]
-REQUEST = Request(seconds=SECONDS, seed=SEED, **{name: (value,) for name, value in WORDS.items()})
+CHOSEN: dict[str, Any] = {name: (value,) for name, value in WORDS.items()}
+REQUEST = Request(seconds=SECONDS, seed=SEED, **CHOSEN)
 OTHER_BOOT = "5f6e0c1c-0000-4000-8000-000000000000"
 
 
@@ -70,7 +71,9 @@ def test_killed_at_twenty_moments_it_ends_as_if_nothing_had_happened(
     out, moments = tmp_path / "run", random.Random(6)
     first: dict[str, Record] = {}
     for _ in range(MOMENTS):
-        begin = ["run", "--resume", out, "--quiet"] if (out / RECORDS).exists() else [*ARGS, "--out", out]
+        begin: list[str | Path] = (
+            ["run", "--resume", out, "--quiet"] if (out / RECORDS).exists() else [*ARGS, "--out", out]
+        )
         with started(*begin) as run:
             time.sleep(moments.uniform(0.1, 0.7))
             run.kill()

@@ -110,7 +110,7 @@ def test_protocols_are_sorted_by_whether_they_held(machine: Machine) -> None:
 
     assert names(machine.held) == {"sync-core", "int3+sync-core"}
     assert names(machine.wrong) == {"flag+cpuid", "hop"}
-    assert not names(machine.held + machine.wrong + machine.unsettled) & {"none", "int3-nofirst"}
+    assert not names(machine.held + machine.wrong + machine.unsettled) & {"none", "int3+sync-core-without-2"}
 
 
 def test_rates_by_site_and_store_count_every_unsynchronized_cell(machine: Machine) -> None:
