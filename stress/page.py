@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from stress import __version__
 from stress.model import Grade
-from stress.promises import load_promises
 from stress.reading import Reading
 from stress.regimes import load_regimes
 from stress.store import read_events, read_records, read_run
@@ -48,25 +46,24 @@ def render(page: Page) -> str:
         "version": __version__,
         "room": SECTIONS,
     }
-    return environment.get_template("page.html.j2").render(context)
+    return environment.get_template("page.html.j2").render(context) + "\n"
 
 
 def write(reading: Reading) -> str:
-    """Return the page about the run folders that `reading` was read from, each machine by itself."""
-    return page_text([Path(folder) for folder in reading.folders], reading.vendor)
+    """Return the page about a run, or about several, each machine by itself.
 
-
-def page_text(folders: Sequence[Path], vendor: str = "") -> str:
-    """Return the page about the runs in `folders`, several machines side by side; `vendor`: as in `grade.grade`.
+    The run folders are read once more: a reading has merged them, and has neither their headers nor their events.
 
     Raises:
-        StoreError: a folder holds no run, or is damaged.
+        StoreError: a folder holds no run any more, or is damaged.
     """
-    runs = []
-    for folder in folders:
-        events: dict[str, list[Any]] = {}
-        for event in read_events(folder):
-            events.setdefault(event["id"], []).append(event)
-        runs.append(Run(read_run(folder), list(read_records(folder)), events))
+    runs = [_run(Path(folder)) for folder in reading.folders] or [Run(reading.run, reading.records, {})]
     order = {name: i for i, name in enumerate(load_regimes())}
-    return render(page_of(runs, load_promises(), lambda name: order.get(name, len(order)), vendor))
+    return render(page_of(runs, reading.promises, lambda name: order.get(name, len(order)), reading.vendor))
+
+
+def _run(folder: Path) -> Run:
+    events: dict[str, list[Any]] = {}
+    for event in read_events(folder):
+        events.setdefault(event["id"], []).append(event)
+    return Run(read_run(folder), list(read_records(folder)), events)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from stress.campaign import Progress
 from stress.grade import EVENTS, counts_of, total
-from stress.table import si
+from stress.table import WIDTH, si
 
 ROWS = 10
 """Regimes that the table on the terminal names, the ones with most events a second."""
@@ -30,6 +30,11 @@ def span(seconds: float) -> str:
 def wants_colour(stream: TextIO) -> bool:
     """Whether to colour what goes to `stream`: a terminal, and no NO_COLOR in the environment."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def width_of(stream: TextIO) -> int:
+    """Columns for a table that goes to `stream`: fewer than usual on a terminal that has not as many."""
+    return min(WIDTH, shutil.get_terminal_size().columns) if stream.isatty() else WIDTH
 
 
 def _rate(record: dict[str, Any]) -> str:

@@ -238,9 +238,11 @@ class Keeper:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table that `stress run` prints."""
+        from stress.formats import write
+
         self.session.campaign.store_skips()
         terminalreporter.section("stress")
-        terminalreporter.write(self.session.text("table", None))
+        terminalreporter.write(write("table", self.session.reading()))
         terminalreporter.write_line(f"records in {self.session.path}")
 
     def pytest_unconfigure(self) -> None:

@@ -22,7 +22,7 @@ from stress.live import Live
 from stress.matrix import Matrix, Request, build
 from stress.model import Grade, Status
 from stress.plan import as_dict, describe, plan_id
-from stress.progress import Line, span, wants_colour
+from stress.progress import Line, span, wants_colour, width_of
 from stress.promises import load_promises
 from stress.reading import Reading, Record, worst_of
 from stress.regimes import load_regimes
@@ -120,10 +120,9 @@ class Session:
             )
         request = Request.from_dict(folder.run["request"])
         host, under = _under_test(request)
-        host = as_begun(path, folder.run, host)
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
-        return Session(request, host, under, folder, read_records(path))
+        return Session(request, as_begun(path, folder.run, host), under, folder, read_records(path))
 
     @property
     def path(self) -> Path:
@@ -239,7 +238,8 @@ def _reading(
     homes = _homes(names) if len(names) > 1 else {}
     colour = wants_colour(sys.stdout)
     promises, whose = load_promises(), VENDORS[vendor]
-    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes)
+    width = width_of(sys.stdout)
+    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes, width)
 
 
 def _homes(folders: Iterable[str]) -> dict[tuple[str, str], str]:

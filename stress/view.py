@@ -17,7 +17,7 @@ from stress.grade import RegimeLine, aggregate, counts_of, grade, total, worst
 from stress.model import Grade, Status
 from stress.promises import Promises
 from stress.stats import rate_text
-from stress.table import controls_seen, mutation_scores, not_run, si
+from stress.table import controls_seen, mutation_scores, not_run, si, under_text
 
 SECTIONS, SECTIONS_AT_LEAST = 60, 10
 """Cells with a full account: on the whole page, and of each machine however many there are."""
@@ -248,7 +248,8 @@ def _row(regime: Regime, cases: Sequence[str]) -> tuple[CellView | None, ...]:
 def _name(header: Mapping[str, Any]) -> str:
     host = header.get("host", {})
     guest = ", a virtual machine" if host.get("hypervisor") else ""
-    return f"{host.get('model_name') or host.get('vendor') or 'a machine'}{guest}"
+    under = f"{text} on " if (text := under_text(host.get("under", {}))) else ""
+    return f"{under}{host.get('model_name') or host.get('vendor') or 'a machine'}{guest}"
 
 
 def _ran(cells: Sequence[CellView]) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from stress import view
-from stress.page import page_text, render
+from stress.page import render, write
+from stress.session import read_reading
 from stress.store import EVENTS, RECORDS, RUN
 from tests.pages import AMD, HOSTILE, INTEL, full_matrix, hostile, made, run, varied
 from tests.support import stress
@@ -231,5 +232,5 @@ def test_the_command_line_writes_the_page_of_several_folders(tmp_path: Path) -> 
     out = tmp_path / "report.html"
     done = stress("report", tmp_path / "a", tmp_path / "b", "-o", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert out.read_text(encoding="utf-8") == page_text([tmp_path / "a", tmp_path / "b"])
+    assert out.read_text(encoding="utf-8") == write(read_reading([tmp_path / "a", tmp_path / "b"]))
     assert "2 of 2 machines" in out.read_text(encoding="utf-8")
