@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from multiprocess.connection import wait
 
+from stress.errors import StoreError
 from stress.model import Plan, Skip, Status
 from stress.plan import as_dict, describe, plan_id
 from stress.runner import EMPTY, LONGEST_WAIT_SECONDS, SCHEMA, Running, start_record
 from stress.store import RunFolder
+from stress.survive import CRASHED_THE_MACHINE, boot_id, fallen, taken_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Campaign:
 
     `vendor`, `host`: put into every record, because promises depend on the one and merging on the other.
     `command`: the prefix under test and the agent behind it; () where the core runs in the workers.
+    `deadline`: when to end, whatever is left, on the clock of `time.monotonic`. `retry`: run again what was running
+    when the machine went down, instead of reporting that it crashed the machine.
     """
 
     plans: Sequence[Plan]
@@ -43,20 +49,24 @@ class Campaign:
     seed: int
     command: tuple[str, ...] = ()
     records: list[dict[str, Any]] = field(default_factory=list)
+    deadline: float = math.inf
+    retry: bool = False
+    boot: str = field(default_factory=boot_id)
     _running: dict[int, Running] = field(default_factory=dict)
 
     def run(self, tell: Callable[[Progress], None]) -> None:
         """Run every plan that the folder does not hold yet, telling `tell` whenever one begins or ends.
 
-        `records` holds what the folder held, then what was run. On KeyboardInterrupt the cells that were running are
-        killed and forgotten (their start lines stay), and the exception goes on.
+        `records` holds what the folder held, then what was run. On KeyboardInterrupt and at the deadline the cells
+        that were running are killed and forgotten (their start lines are taken back); the exception goes on.
 
         Raises:
             StoreError: a record could not be stored; nothing that was stored before is lost.
         """
-        known = {record["id"] for record in self.records if record["type"] == "end"}
-        for skip in self.skips:
-            self._store_skip(skip, known)
+        self.store_skips()
+        if not self.retry:
+            self._report_fallen()
+        known = self._known()
         pending = [plan for plan in self.plans if plan_id(as_dict(plan)) not in known]
         # Order decides what a run that is cut short has seen, and a machine's mood drifts: neither should follow
         # the order of the table.
@@ -66,23 +76,39 @@ class Campaign:
         finally:
             for running in self._running.values():
                 running.abandon()
+                with suppress(StoreError):  # on a full disk nothing can be taken back
+                    self.folder.append_record(taken_back(self.start_line(running.plan)))
             self._running.clear()
 
     def _drive(self, pending: list[Plan], tell: Callable[[Progress], None]) -> None:
         total, done = len(pending), 0
-        while pending or self._running:
+        while self._in_time(pending):
             for plan in list(self._startable(pending)):
                 pending.remove(plan)
-                self.folder.append_record(start_record(plan) | {"host": self.host})
+                self.folder.append_record(self.start_line(plan))
                 running = Running(plan, self.command)
                 self._running[id(running)] = running
                 tell(Progress(done, total, self._left(pending), None, self._names()))
             for running in self._ended():
                 del self._running[id(running)]
                 record, events = running.finish()
-                self._store(record, events)
+                self.store(record, events)
                 done += 1
                 tell(Progress(done, total, self._left(pending), record, self._names()))
+
+    def _in_time(self, pending: Sequence[Plan]) -> bool:
+        """Whether there is something to do, and time for it: a cell is not begun that would end too late."""
+        left = self.deadline - time.monotonic()
+        return left > 0 and bool(self._running or any(plan.limits.seconds < left for plan in pending))
+
+    @property
+    def running(self) -> list[Running]:
+        """The cells that are being run."""
+        return list(self._running.values())
+
+    def start_line(self, plan: Plan) -> dict[str, Any]:
+        """The record that is stored before `plan` is begun: who reads it without an end knows what did not survive."""
+        return start_record(plan) | {"host": self.host, "boot": self.boot}
 
     def _names(self) -> tuple[str, ...]:
         return tuple(running.plan.cell.name for running in self._running.values())
@@ -95,33 +121,50 @@ class Campaign:
         return ahead / max(1, len(self._running)) + max(0.0, rest)
 
     def _startable(self, pending: Sequence[Plan]) -> Iterator[Plan]:
-        """Pending plans whose CPUs no running cell uses, each CPU promised once."""
+        """Pending plans that there is time for and whose CPUs no running cell uses, each CPU promised once."""
+        left = self.deadline - time.monotonic()
         busy = {cpu for running in self._running.values() for cpu in running.plan.cell.placement.cpus}
         for plan in pending:
             cpus = set(plan.cell.placement.cpus)
-            if not cpus & busy:
+            if not cpus & busy and plan.limits.seconds < left:
                 busy |= cpus
                 yield plan
 
     def _ended(self) -> list[Running]:
         """Wait until at least one cell has ended or is overdue, and return those."""
         by_waitable = {waitable: r for r in self._running.values() for waitable in r.waitables}
-        first = min(running.deadline for running in self._running.values())
+        first = min([self.deadline, *(running.deadline for running in self._running.values())])
         ready = wait(list(by_waitable), timeout=max(0.0, min(first - time.monotonic(), LONGEST_WAIT_SECONDS)))
         ended = {id(by_waitable[waitable]) for waitable in ready}
         return [r for r in self._running.values() if id(r) in ended or r.overdue]
 
-    def _store(self, record: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    def store(self, record: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        """Store what became of a cell: its events, then its record, after which it counts as run."""
         record |= {"vendor": self.vendor, "host": self.host}
         self.records.append(record)
         if events:
             self.folder.append_events([{"id": record["id"], **event} for event in events])
         self.folder.append_record(record)
 
-    def _store_skip(self, skip: Skip, known: set[str]) -> None:
-        cell = describe(skip.cell)
-        name = plan_id({"skipped": cell["cell"]})
-        if name in known:
-            return
-        record = {"schema": SCHEMA, "type": "end", "id": name, **cell, "plan": None, "started": "", **EMPTY}
-        self._store(record | {"status": Status.SKIPPED, "reason": skip.reason}, [])
+    def _known(self) -> set[str]:
+        return {record["id"] for record in self.records if record["type"] == "end"}
+
+    def _report_fallen(self) -> None:
+        """Store for each cell that was running when the machine went down that it crashed the machine."""
+        plans = {plan_id(as_dict(plan)): plan for plan in self.plans}
+        for start in fallen(self.records, self.boot):
+            if (plan := plans.get(start["id"])) is None:
+                continue
+            record = {"schema": SCHEMA, "type": "end", "id": start["id"], **describe(plan.cell)}
+            record |= {"plan": as_dict(plan), "started": start["started"], **EMPTY}
+            self.store(record | {"status": Status.CRASHED, "reason": CRASHED_THE_MACHINE}, [])
+
+    def store_skips(self) -> None:
+        """Store of each cell that cannot be run here why, unless the folder has it."""
+        known = self._known()
+        for skip in self.skips:
+            cell = describe(skip.cell)
+            name = plan_id({"skipped": cell["cell"]})
+            if name not in known:
+                record = {"schema": SCHEMA, "type": "end", "id": name, **cell, "plan": None, "started": ""}
+                self.store(record | EMPTY | {"status": Status.SKIPPED, "reason": skip.reason}, [])

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -146,16 +147,6 @@ def _request(options: dict[str, Any]) -> Any:
     )
 
 
-def _fail_on(text: str) -> set[str]:
-    """The grades that `--fail-on` names; UsageError on an unknown one."""
-    words = {word.strip().upper() for word in text.split(",") if word.strip()} - {"NEVER"}
-    unknown = words - set(Grade)
-    if unknown:
-        known = ", ".join(grade.lower() for grade in Grade)
-        raise UsageError(f"--fail-on: '{unknown.pop().lower()}' is no grade; give {known} or never")
-    return words
-
-
 @cli.command()
 @click.option(
     "--profile",
@@ -181,6 +172,8 @@ def _fail_on(text: str) -> set[str]:
 @click.option("--agent", default="", metavar="FILE", help="The agent for --under; by default one is built.")
 @click.option("--out", metavar="DIR", help="Where the records go; by default a new folder in ./stress-runs.")
 @click.option("--resume", metavar="DIR", help="Go on with an unfinished run; all else is as it was then.")
+@click.option("--retry", is_flag=True, help="With --resume: run again what the machine went down under.")
+@click.option("--deadline", metavar="TIME", help="End the run after so long, whatever is left of it.")
 @_format_option
 @click.option("--fail-on", default=FAIL_ON, show_default=True, metavar="GRADES")
 @_baseline_option
@@ -189,6 +182,8 @@ def _fail_on(text: str) -> set[str]:
 def run(
     out: str | None,
     resume: str | None,
+    retry: bool,
+    deadline: str | None,
     style: str,
     fail_on: str,
     baseline: str | None,
@@ -201,23 +196,28 @@ def run(
     ktap and lava are printed as the run goes on, a line a cell; every other format at its end.
 
     Exit status: 0 nothing at or above --fail-on was seen; 1 something was; 2 wrong usage; 3 the harness failed; 130
-    interrupted, with the finished cells kept and summarised.
+    interrupted or out of time, with the finished cells kept and summarised.
     """
+    from stress.matrix import parse_seconds
     from stress.session import Session
 
-    how = vendor, _fail_on(fail_on), baseline
+    how = vendor, severity.parse_grades(fail_on, "--fail-on"), baseline
+    ends = parse_seconds(deadline, "--deadline") if deadline is not None else 0.0
+    if retry and not resume:
+        raise UsageError("--retry: there is nothing to run again; give --resume DIR too")
     session = Session.resume(Path(resume)) if resume else Session.begin(_request(options), out)
     if not quiet:
         for line in session.announcement():
             _say(line)
     live = session.live(style, sys.stdout, *how) if FORMATS[style].live else None
-    finished = session.run(quiet, live)
+    finished = session.run(quiet, live, ends, retry)
     reading = session.reading(*how)
     if not live:
         click.echo(write(style, reading), nl=False)
     if not finished:
         left = session.cells_left
-        _say(f"interrupted, {left} cells were not run; go on with: stress run --resume {session.path}")
+        why = "out of time" if session.late else "interrupted"
+        _say(f"{why}, {left} cells were not run; go on with: stress run --resume {session.path}")
         sys.exit(INTERRUPTED)
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
@@ -355,7 +355,10 @@ def report(
 
     styles = [format_of(file) for file in files]
     reading = read_reading(
-        [Path(folder) for folder in folders], vendor, _fail_on(fail_on or FAIL_ON), baseline
+        [Path(folder) for folder in folders],
+        vendor,
+        severity.parse_grades(fail_on or FAIL_ON, "--fail-on"),
+        baseline,
     )
     for file, name in zip(files, styles, strict=True):
         _save(file, write(name, reading))
@@ -388,7 +391,7 @@ def compare(folders: tuple[str, ...], style: str, fail_on: str, factor: float, v
 
     if len(folders) < 2:
         raise UsageError("compare: one run alone has not changed; give two folders or more")
-    bad = _fail_on(fail_on)
+    bad = severity.parse_grades(fail_on, "--fail-on")
     found = hold([read_reading([Path(f)], vendor, bad) for f in folders], folders, bad, factor)
     click.echo(WRITERS[style](found), nl=False)
     sys.exit(FOUND if found.worse else CLEAN)
@@ -466,6 +469,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; every error is one line on stderr."""
     signal.signal(signal.SIGTERM, _interrupt)  # a lab's `timeout` deserves the summary that Ctrl-C gets
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is no reason to show nothing
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(arguments)
     except click.UsageError as error:

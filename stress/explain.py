@@ -120,6 +120,26 @@ def _restarts(records: Iterable[Record], record: Record) -> list[str]:
     return [f"  This is one of {len(starts)} starts of the cell; {seen} of them showed events."]
 
 
+def mixes_that_ran(record: Record, isa: str) -> list[tuple[int, tuple[str, ...], str]]:
+    """How often which byte mixes ran, most often first: the labels that look the same, and the first one decoded."""
+    region = record["plan"]["region"]
+    by_label: dict[tuple[str, ...], int] = {}
+    for s in record["signatures"]:
+        if s["outcome"] in ("torn", "fault", "hang"):
+            key = tuple(s.get("mixes", ()))
+            by_label[key] = by_label.get(key, 0) + s["count"]
+    return [
+        (
+            count,
+            labels,
+            decode_text(_content(region, labels[0]), region["entry"], isa)
+            if labels
+            else "no mix of two images",
+        )
+        for labels, count in sorted(by_label.items(), key=lambda item: -item[1])
+    ]
+
+
 def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -> list[str]:
     """The mixes that ran; `patterns`: with what each is in whole instructions."""
     if (record["plan"] or {}).get("publish"):
@@ -129,20 +149,10 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -
     wrong = [s for s in record["signatures"] if s["outcome"] in ("torn", "fault", "hang")]
     if not wrong:
         return []
-    region = record["plan"]["region"]
-    by_label: dict[tuple[str, ...], int] = {}
-    for s in wrong:
-        key = tuple(s.get("mixes", ()))
-        by_label[key] = by_label.get(key, 0) + s["count"]
     lines = ["What ran (each patched byte by the image it came from):"]
-    for labels, count in sorted(by_label.items(), key=lambda item: -item[1])[:MIXES_SHOWN]:
-        text = (
-            decode_text(_content(region, labels[0]), region["entry"], isa)
-            if labels
-            else "no mix of two images"
-        )
+    for count, labels, text in mixes_that_ran(record, isa)[:MIXES_SHOWN]:
         more = f" or {len(labels) - 1} more that look the same" if len(labels) > 1 else ""
-        name = f"  ({_pattern(region, labels)})" if patterns and labels else ""
+        name = f"  ({_pattern(record['plan']['region'], labels)})" if patterns and labels else ""
         label = labels[0] if labels else "?"
         lines.append(_wrap(f"{label}{more}  {text}{name}".rstrip(), f"  {si(count):>5}  "))
     tears = evidence.tears(record)

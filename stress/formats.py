@@ -51,6 +51,7 @@ FORMATS: Mapping[str, Format] = {
     "lava": Format("lava", live=True),
     "markdown": Format("markdown", ".md"),
     "csv": Format("sheet", ".csv"),
+    "html": Format("page", ".html"),
     "atomicity": Format("atomicity", writer="atomicity"),
     "mutants": Format("studies", writer="mutants"),
 }

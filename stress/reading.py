@@ -59,6 +59,7 @@ class Reading:
     `records`: of one run, or of several merged. `vendor`: as in `grade.grade`. `colour`: whether text may hold ANSI
     colours. `fail_on`: grades that fail. `known`: cells of a baseline and their worst grades. `folders`: run folders
     that the records are from; `homes`: which of them holds a record, by its id and host, where they are several.
+    `width`: columns that a table may have.
     """
 
     run: Mapping[str, Any]
@@ -70,6 +71,7 @@ class Reading:
     known: Mapping[str, Grade] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
     homes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    width: int = 100
 
     @cached_property
     def evidence(self) -> Evidence:

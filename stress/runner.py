@@ -137,6 +137,13 @@ class Running:
         self._process, self._channel = self._start("main", command)
 
     def _start(self, entry: str, *more: Any) -> tuple[Any, Connection]:
+        """Start a worker; once more, where the server that should have forked it died meanwhile."""
+        try:
+            return self._start_once(entry, *more)
+        except (EOFError, OSError):
+            return self._start_once(entry, *more)
+
+    def _start_once(self, entry: str, *more: Any) -> tuple[Any, Connection]:
         context = _context()
         ours, theirs = context.Pipe(duplex=False)
         args = (entry, self.resolved, self._box, theirs, *more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +22,13 @@ from stress.live import Live
 from stress.matrix import Matrix, Request, build
 from stress.model import Grade, Status
 from stress.plan import as_dict, describe, plan_id
-from stress.progress import Line, span, wants_colour
+from stress.progress import Line, span, wants_colour, width_of
 from stress.promises import load_promises
 from stress.reading import Reading, Record, worst_of
 from stress.regimes import load_regimes
 from stress.severity import FAIL_ON
 from stress.store import RunFolder, merge, read_records, read_run
+from stress.survive import as_begun
 from stress.table import under_text
 from stress.under import Under
 
@@ -79,8 +81,8 @@ class Session:
         )
 
     @staticmethod
-    def begin(request: Request, out: str | None) -> Session:
-        """A new run in folder `out`, or in a new one below `stress-runs`.
+    def begin(request: Request, out: str | None, command: str = "") -> Session:
+        """A new run in folder `out`, or in a new one below `stress-runs`; `command`: what asked for it, if not us.
 
         Raises:
             UsageError, CaseError, HostError: the request cannot be met; no folder is made then.
@@ -94,7 +96,7 @@ class Session:
             "run": uuid.uuid4().hex,
             "version": __version__,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(["stress", *sys.argv[1:]]),
+            "command": command or shlex.join(["stress", *sys.argv[1:]]),
             "seed": request.seed,
             "request": request.as_dict(),
             "fingerprint": host.fingerprint,
@@ -108,6 +110,7 @@ class Session:
 
         Raises:
             StoreError: `path` holds no run, or the run of another machine.
+            HostError: it was begun on CPUs that may not be used now.
         """
         folder = RunFolder.open(path)
         missing = {"fingerprint", "request", "host"} - set(folder.run)
@@ -119,7 +122,7 @@ class Session:
         host, under = _under_test(request)
         if folder.run["fingerprint"] != host.fingerprint:
             raise StoreError(f"{path}: was begun on another machine, kernel or setting; begin a new run here")
-        return Session(request, host, under, folder, read_records(path))
+        return Session(request, as_begun(path, folder.run, host), under, folder, read_records(path))
 
     @property
     def path(self) -> Path:
@@ -146,9 +149,17 @@ class Session:
             f"{len(skips)} more combinations cannot run here; seed {self.request.seed}; records in {self.path}",
         ]
 
-    def run(self, quiet: bool, live: Live | None = None) -> bool:
-        """Run what is left; False where it was interrupted. `live` is shown every record as it comes."""
+    def run(
+        self, quiet: bool, live: Live | None = None, deadline_seconds: float = 0.0, retry: bool = False
+    ) -> bool:
+        """Run what is left; False where it was interrupted, or `deadline_seconds` (0: none) were over.
+
+        `live` is shown every record as it comes. `retry`: run also what was running when the machine went down.
+        """
         line = Line(quiet)
+        self.campaign.retry = retry
+        if deadline_seconds:
+            self.campaign.deadline = time.monotonic() + deadline_seconds
 
         def tell(progress: Progress) -> None:
             if live:
@@ -164,7 +175,12 @@ class Session:
             line.clear()
             if live:
                 live.close()
-        return True
+        return not (deadline_seconds and self.cells_left)
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline is near or over."""
+        return time.monotonic() > self.campaign.deadline - self.matrix.plans[0].limits.seconds
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -222,7 +238,8 @@ def _reading(
     homes = _homes(names) if len(names) > 1 else {}
     colour = wants_colour(sys.stdout)
     promises, whose = load_promises(), VENDORS[vendor]
-    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes)
+    width = width_of(sys.stdout)
+    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes, width)
 
 
 def _homes(folders: Iterable[str]) -> dict[tuple[str, str], str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stress.errors import UsageError
 from stress.model import Grade, Status
 
 
@@ -56,6 +57,15 @@ BY_STATUS: Mapping[str, Result] = {
 
 FAIL_ON = frozenset(grade for grade, result in BY_GRADE.items() if result is Result.FAIL)
 """Grades that fail a job where nobody says which."""
+
+
+def parse_grades(text: str, option: str) -> set[str]:
+    """The grades that `text`, a comma list or `never`, names; UsageError on an unknown one."""
+    words = {word.strip().upper() for word in text.split(",") if word.strip()} - {"NEVER"}
+    if unknown := words - set(Grade):
+        known = ", ".join(grade.lower() for grade in Grade)
+        raise UsageError(f"{option}: '{min(unknown).lower()}' is no grade; give {known} or never")
+    return words
 
 
 def judge(

@@ -130,6 +130,21 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[Line]:
             yield record
 
 
+def read_events(path: str | os.PathLike[str]) -> Iterator[Line]:
+    """Yield the events of the run in folder `path`, oldest first; none where it kept none.
+
+    Raises:
+        StoreError: a complete line is no event; the text names file and line.
+    """
+    file = Path(path) / EVENTS
+    if not file.exists():
+        return
+    with _reporting(file, "cannot read"), file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n"):
+                yield _object(line, f"{file}:{number}")
+
+
 def merge(paths: Iterable[str | os.PathLike[str]]) -> list[Line]:
     """Return the records of several run folders, each once, in the order in which they are first met.
 
@@ -151,14 +166,20 @@ def merge(paths: Iterable[str | os.PathLike[str]]) -> list[Line]:
     return [*ends.values(), *(start for plan, start in starts.items() if plan not in ended)]
 
 
-def _parse(line: bytes, where: str) -> Line:
-    """Return the JSON object in `line`, of a schema that this version reads."""
+def _object(line: bytes, where: str) -> Line:
+    """Return the JSON object in `line`."""
     try:
         value = json.loads(line)
     except ValueError as error:  # malformed JSON or UTF-8
         raise StoreError(f"{where}: is damaged: {error}; restore the file or delete the line") from error
     if not isinstance(value, dict):
         raise StoreError(f"{where}: is no JSON object; restore the file or delete the line")
+    return value
+
+
+def _parse(line: bytes, where: str) -> Line:
+    """Return the JSON object in `line`, of a schema that this version reads."""
+    value = _object(line, where)
     if value.get("schema") != SCHEMA:
         raise StoreError(
             f"{where}: has schema {value.get('schema')!r}, we read {SCHEMA}; use its own version"

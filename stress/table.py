@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from stress.charges import Counts, Record
 from stress.evidence import Evidence
-from stress.grade import EVENTS, RegimeLine, Verdict, counts_of, total
+from stress.grade import EVENTS, Verdict, counts_of, total
 from stress.model import Grade, Outcome, Status
 from stress.reading import Reading
 from stress.stats import rate_text
@@ -19,6 +20,11 @@ NAMES_SHOWN = 5
 HEADS = ("regime", "cells", "execs", "patch", *Outcome, "rate", "grade")
 WIDTHS = (20, 5, 5, 5, *(4 if outcome is Outcome.HANG else 5 for outcome in Outcome), 8, 11)
 """Of the columns, a space apart: together WIDTH."""
+
+SPARE = ("patch", "cells", "old", "new", "trap", "execs", "hang", "fault", "stale", "torn")
+"""Columns that a narrow terminal does without, the first one first."""
+
+ANSI = re.compile(r"\033\[[0-9;]*m")
 
 COLOURS = {
     Grade.FORBIDDEN: "1;31",
@@ -39,22 +45,23 @@ LEGEND = {
 
 
 def write(reading: Reading) -> str:
-    """Return one row a regime in at most 100 columns, then the worst cells, what did not run, and a legend.
+    """Return one row a regime in at most 100 columns, or `width`, then the worst cells, what did not run, and a legend.
 
     Colours are on the grade words only. Of the run's header only a prefix under test is shown, in front of all.
     """
-    records, evidence, lines, colour = reading.records, reading.evidence, reading.lines, reading.colour
+    records, evidence, colour = reading.records, reading.evidence, reading.colour
     ends = evidence.cells
     verdicts = [reading.verdict(record) for record in ends]
     blocks = [
         [f"under test: {text}"] if (text := under_text(reading.run.get("host", {}).get("under", {}))) else [],
-        _regimes(lines, ends, verdicts, colour),
+        _regimes(reading, ends, verdicts),
         _worst_cells(evidence, verdicts, colour),
-        _mutants(ends, verdicts) + _controls(evidence),
-        _not_run(records),
-        _legend([line.grade for line in lines], colour),
+        mutation_scores(ends, verdicts) + controls_seen(evidence),
+        not_run(records),
+        _legend([line.grade for line in reading.lines], colour),
     ]
-    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+    fitting = ([part for line in block for part in _fit(line, reading.width)] for block in blocks)
+    return "\n\n".join("\n".join(block) for block in fitting if block) + "\n"
 
 
 def pipes(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -80,11 +87,27 @@ def si(n: int) -> str:
     return f"{value:.{decimals}f}{suffix}"
 
 
-def _regimes(
-    lines: Sequence[RegimeLine], ends: Sequence[Record], verdicts: Sequence[Verdict], colour: bool
-) -> list[str]:
-    rows = [_row(HEADS)]
-    for line in (line for line in lines if line.cells):
+def _fit(line: str, width: int) -> list[str]:
+    """Return the line, wrapped where it is too long; names are never broken, they are there to be copied."""
+    if len(ANSI.sub("", line)) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())] + "    "
+    return wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _columns(width: int) -> list[int]:
+    """Return which columns there is room for."""
+    kept = list(range(len(HEADS)))
+    for name in SPARE:
+        if sum(WIDTHS[i] + 1 for i in kept) - 1 > width:
+            kept.remove(HEADS.index(name))
+    return kept
+
+
+def _regimes(reading: Reading, ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
+    columns = _columns(reading.width)
+    rows = [_row(HEADS, columns)]
+    for line in (line for line in reading.lines if line.cells):
         of_regime = [
             v for r, v in zip(ends, verdicts, strict=True) if r["regime"] == line.regime and v.events
         ]
@@ -96,20 +119,20 @@ def _regimes(
             rows.append(name)
             name = ""
         figures = (str(line.cells), si(line.executions), si(line.patches), *counts, rate)
-        rows.append(_row((name, *figures, _paint(line.grade, colour))))
+        rows.append(_row((name, *figures, _paint(line.grade, reading.colour)), columns))
     return rows
 
 
-def _row(cells: Sequence[str]) -> str:
-    first, *figures, last = cells
-    aligned = [figure.rjust(width) for figure, width in zip(figures, WIDTHS[1:-1], strict=True)]
-    return " ".join((first.ljust(WIDTHS[0]), *aligned, last))
+def _row(cells: Sequence[str], columns: Sequence[int]) -> str:
+    first, *figures, last = columns
+    aligned = [cells[i].rjust(WIDTHS[i]) for i in figures]
+    return " ".join((cells[first].ljust(WIDTHS[first]), *aligned, cells[last]))
 
 
 def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) -> list[str]:
     """Return the cells that showed most, worst grade first, then by their rate under what provoked them best."""
     order = list(Grade)
-    found = [(r, v, *_peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
+    found = [(r, v, *peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
     found.sort(key=lambda item: (order.index(item[1].grade), -item[3]))
     rows = ["What to look at (stress explain CELL):"] if found else []
     for record, verdict, name, rate in found[:WORST_CELLS]:
@@ -117,7 +140,7 @@ def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) 
         counts = counts_of(record)
         what = ", ".join(f"{si(n)} {event}" for event in EVENTS if (n := total(counts, event)))
         rows.append(
-            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {_per_second(rate)} under {name}"
+            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {per_second(rate)} under {name}"
         )
     if len(found) > WORST_CELLS:
         rows.append(f"  and {len(found) - WORST_CELLS} more")
@@ -131,7 +154,7 @@ def _tears(evidence: Evidence, record: Record) -> str:
     return f" ({si(tears.store)} store tears, {si(tears.fetch)} fetch tears)"
 
 
-def _mutants(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
+def mutation_scores(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many of the protocols that were broken on purpose went red, a line a protocol."""
     red: dict[str, dict[str, bool]] = {}
     for record, verdict in zip(ends, verdicts, strict=True):
@@ -145,10 +168,11 @@ def _mutants(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
             f"mutation score of {protocol}: {sum(mutants.values())} of {len(mutants)} broken variants went red"
             + (f"; nothing was seen of {survivors}" if survivors else "")
         )
-    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+    return rows
 
 
-def _controls(evidence: Evidence) -> list[str]:
+def controls_seen(evidence: Evidence) -> list[str]:
+    """Return how many positive controls saw events, in one line; none where the run had no control."""
     if not evidence.controls:
         return []
     saw = sum(evidence.controls.values())
@@ -157,7 +181,7 @@ def _controls(evidence: Evidence) -> list[str]:
     ]
 
 
-def _peak(record: Record) -> tuple[str, float]:
+def peak(record: Record) -> tuple[str, float]:
     """Return the provocation under which the cell showed most events a second, and how many."""
     shares = record["provocations"] or {record["provocation"]: record}
     rates = {name: _rate(counts_of(share), share["seconds"]) for name, share in shares.items()}
@@ -169,11 +193,12 @@ def _rate(counts: Counts, seconds: float) -> float:
     return total(counts, *EVENTS) / seconds if seconds > 0 else 0.0
 
 
-def _per_second(rate: float) -> str:
+def per_second(rate: float) -> str:
+    """Return a number of events a second in a few characters."""
     return f"{si(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
-def _not_run(records: Sequence[Record]) -> list[str]:
+def not_run(records: Sequence[Record]) -> list[str]:
     """Return cells, controls and witnesses that did not run, or not to their end, counted by reason."""
     ends = [record for record in records if record["type"] == "end"]
     why: dict[tuple[str, str], list[str]] = {}
@@ -187,7 +212,7 @@ def _not_run(records: Sequence[Record]) -> list[str]:
     begun = {record["id"] for record in records} - {record["id"] for record in ends}
     if begun:
         rows.append(f"begun and not finished {len(begun)}: --resume goes on with them")
-    return [line for row in rows for line in wrap(row, WIDTH, subsequent_indent="    ")]
+    return rows
 
 
 def _few(names: Iterable[str]) -> str:

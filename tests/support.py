@@ -188,9 +188,10 @@ def read(
     promises: Promises,
     colour: bool = False,
     vendor: str = "",
+    **more: Any,
 ) -> Reading:
     """What formats are given of some records."""
-    return Reading(run, tuple(records), promises, vendor, colour)
+    return Reading(run, tuple(records), promises, vendor, colour, **more)
 
 
 def shown(style: str, *args: Any, **kwargs: Any) -> str:

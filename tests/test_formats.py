@@ -196,6 +196,18 @@ def test_table_never_exceeds_its_width(records: list[dict[str, Any]]) -> None:
         assert len(line) <= WIDTH
 
 
+@pytest.mark.parametrize("width", [99, 80, 60, 45])
+def test_on_a_narrow_terminal_columns_are_left_out_and_lines_folded(width: int) -> None:
+    whole, narrow = shown("table", RUN, RECORDS, PROMISES), shown("table", RUN, RECORDS, PROMISES, width=width)
+    head, *body = narrow.split("\n\n")[0].splitlines()
+    assert max(map(len, (head, *body))) <= width
+    assert {"regime", "rate", "grade"} <= set(head.split()) < set(whole.split("\n")[0].split())
+    assert [row.split()[-2:] for row in body] == [row[-2:] for row in rows(whole).values()]
+    words = max(map(len, narrow.split()))
+    assert max(map(len, narrow.splitlines())) <= max(width, words + 20)
+    assert set(narrow.split()) <= set(whole.split())
+
+
 def test_a_long_regime_name_is_never_cut() -> None:
     name = "a-regime-of-the-users-with-a-long-name"
     table = shown("table", RUN, [record(regime=name)], PROMISES).splitlines()

@@ -1,4 +1,4 @@
-"""The line on stderr: one line, on a terminal only, gone when the run is over."""
+"""The lines on stderr: a table and a line, on a terminal only, gone when the run is over."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stress.progress import Line, span, wants_colour
 
 RECORD: dict[str, Any] = {
     "status": "ok",
+    "regime": "none",
     "seconds": 2.0,
     "outcomes": {"concurrent": {"old": 3 * 10**7, "torn": 10**7}},
 }
@@ -74,7 +75,7 @@ def test_the_line_never_wraps(columns: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = Terminal()
     Line(False, stream).tell(Progress(0, 3, 6.0, RECORD, ("x" * 200,)))
-    assert len(stream.getvalue().removeprefix("\r\033[K")) < columns
+    assert len(screen(stream.getvalue(), columns)[-1]) < columns
 
 
 @pytest.mark.parametrize(("quiet", "stream"), [(True, Terminal()), (False, io.StringIO())])
@@ -102,3 +103,85 @@ def test_colour_is_for_terminals_whose_user_has_nothing_against_it(monkeypatch: 
     assert wants_colour(Terminal()), "only a value counts, says no-color.org"
     monkeypatch.setenv("NO_COLOR", "1")
     assert not wants_colour(Terminal())
+
+
+def screen(text: str, columns: int = 80) -> list[str]:
+    """What a terminal shows after `text`, as far as we use one."""
+    rows, at = [""], 0
+    for token in re.findall(r"\033\[(?:[0-9;]*)[A-Za-z]|[\r\n]|[^\033\r\n]+", text):
+        if token == "\n":
+            at += 1
+            rows += [""] * (at + 1 - len(rows))
+        elif token.endswith("A") and token[0] == "\033":
+            at -= int(token[2:-1])
+        elif token == "\033[J":
+            rows[at:] = [""]
+        elif token == "\033[K":
+            rows[at] = ""
+        elif token[0] not in "\r\033":
+            assert len(rows[at] + token) < columns
+            rows[at] += token
+        assert at >= 0
+    return rows
+
+
+def told(stream: Terminal, *regimes: tuple[str, int]) -> Line:
+    line = Line(False, stream)
+    for i, (name, torn) in enumerate(regimes):
+        outcomes = {"concurrent": {"old": 10**6, "torn": torn}}
+        record = RECORD | {"regime": name, "outcomes": outcomes, "seconds": 0.5}
+        line.tell(Progress(i + 1, 40, 9.0, record, ("mov@in8",)))
+    return line
+
+
+def test_the_table_shows_the_regimes_with_most_events_worst_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    told(stream, ("idle", 0), ("none", 500), ("flag", 70), ("none", 100))
+    head, *rows, last = screen(stream.getvalue())
+    assert head.split() == ["regime", "cells", "execs", "events", "a", "second"]
+    assert [row.split() for row in rows] == [
+        ["none", "2", "2.00M", "600", "600"],
+        ["flag", "1", "1.00M", "70", "140"],
+        ["idle", "1", "1.00M", "0", "0"],
+    ]
+    assert last.startswith("4/40  mov@in8")
+
+
+def test_the_table_is_wiped_off_too() -> None:
+    stream = Terminal()
+    told(stream, ("idle", 0), ("none", 500)).clear()
+    assert screen(stream.getvalue()) == [""]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "height"), [(80, 24, 12), (80, 6, 5), (80, 3, 1), (40, 24, 1), (10, 24, 1)]
+)
+def test_it_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, lines: int, height: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(lines))
+    stream = Terminal()
+    told(stream, *((f"regime-number-{n}-with-a-long-name", n) for n in range(20)))
+    assert len(screen(stream.getvalue(), columns)) == height <= lines
+
+
+def test_it_is_plain_where_colour_is_not_wanted_and_silent_on_a_dumb_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coloured, plain, dumb = Terminal(), Terminal(), Terminal()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    told(coloured, ("none", 5))
+    monkeypatch.setenv("NO_COLOR", "1")
+    told(plain, ("none", 5))
+    monkeypatch.setenv("TERM", "dumb")
+    told(dumb, ("none", 5))
+    assert "\033[33m" in coloured.getvalue()
+    assert re.search(r"\033\[[0-9;]*m", plain.getvalue()) is None
+    assert dumb.getvalue() == ""
+
+
+def test_it_needs_no_more_than_ascii() -> None:
+    stream = Terminal()
+    told(stream, ("none", 5)).clear()
+    assert stream.getvalue().isascii()

@@ -363,3 +363,20 @@ def test_a_cell_may_be_started_beside_another_thread() -> None:
 
 def test_the_provocation_that_stays_on_is_in_the_name() -> None:
     assert LONG.cell.name.endswith(f"~{QUIET.name}")
+
+
+@pytest.mark.hardware
+def test_a_start_that_the_fork_server_did_not_survive_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = runner._start_quietly
+    failed: list[Any] = []
+
+    def die_once(process: Any) -> None:
+        if not failed:
+            failed.append(process)
+            raise EOFError
+        start(process)
+
+    monkeypatch.setattr(runner, "_start_quietly", die_once)
+    record, _ = run_plan(make_plan(MOV, regime(Step("store", "all", "new")), Limits(seconds=0.02)))
+    assert failed
+    assert record["status"] == "ok"

@@ -1,0 +1,137 @@
+"""Cells as tests: the grades of `stress run`, side by side where CPUs allow, and nothing unless it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stress import pytest_plugin
+from stress.evidence import gather
+from stress.grade import grade
+from stress.model import Limits, Placement, Step
+from stress.promises import load_promises
+from stress.pytest_plugin import _groups
+from stress.store import read_records
+from tests.support import MOV, Record, make_plan, regime, stress
+
+WORDS = ("--cases", "mov-imm32,ret-nop", "--regimes", "none,idle,int3+sync-core", "--sites", "in,x64")
+FAST = (*WORDS, "--seconds", "0.3", "--seed", "5")
+
+
+def run_pytest(folder: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    """What pytest says in an empty folder, with the plugin as installed."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def asked(*words: str) -> list[str]:
+    return [word.replace("--", "--stress-", 1) for word in words]
+
+
+def grades(out: Path) -> dict[str, str]:
+    promises, evidence = load_promises(), gather(list(read_records(out)))
+    return {r["cell"]: grade(r, promises, evidence.control(r)).grade.value for r in evidence.cells}
+
+
+@pytest.mark.hardware
+def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
+    done = stress("run", *FAST, "--quiet", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    junit = tmp_path / "junit.xml"
+    more = ("-n", "2", "--stress-out", tmp_path / "tests", f"--junitxml={junit}")
+    items = run_pytest(tmp_path, *asked(*FAST), *more)
+    assert items.returncode == 0, items.stdout + items.stderr
+    assert grades(tmp_path / "tests") == grades(tmp_path / "run")
+    told = {
+        case.get("name"): prop.get("value")
+        for case in ElementTree.parse(junit).iter("testcase")
+        for prop in case.iter("property")
+    }
+    ran = {r["cell"] for r in records(tmp_path / "tests") if r["status"] == "ok" and r["role"] == "cell"}
+    assert told == {cell: word for cell, word in grades(tmp_path / "tests").items() if cell in ran}
+    assert "INTERESTING" in items.stdout
+    assert f"records in {tmp_path / 'tests'}" in items.stdout
+
+
+def records(out: Path) -> list[Record]:
+    return [r for r in read_records(out) if r["type"] == "end"]
+
+
+@pytest.mark.hardware
+def test_a_grade_that_fails_is_explained_and_what_cannot_run_is_skipped(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run_pytest(tmp_path, *asked(*FAST), "-ra", "--stress-fail-on", "interesting", "--stress-out", out)
+    assert done.returncode == 1
+    assert "INTERESTING: torn, stale, faulting or hung executions were seen" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "the regime needs 2 patched bytes, the case has 1" in done.stdout
+    assert Counter(r["status"] for r in records(out)) == {"ok": 12, "skipped": 1}
+
+
+def test_items_are_named_marked_and_collected_without_being_run(tmp_path: Path) -> None:
+    more = ("--collect-only", "-q", "-k", "none", "-m", "stress", "--stress-out", tmp_path / "run")
+    done = run_pytest(tmp_path, *asked(*FAST), *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ids = [line for line in done.stdout.splitlines() if line.startswith("stress::")]
+    assert ids
+    assert all(":none:" in name for name in ids)
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_stands_beside_other_tests(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text("def test_other():\n    pass\n")
+    both = run_pytest(tmp_path, *asked(*FAST), "--collect-only", "-q")
+    assert "test_other.py::test_other" in both.stdout
+    assert "stress::mov-imm32@" in both.stdout
+    alone = run_pytest(tmp_path, "--collect-only", "-q")
+    assert "stress::" not in alone.stdout
+
+
+def test_without_the_option_nothing_of_the_package_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text(
+        "import sys\n\ndef test_other():\n"
+        "    ours = {name for name in sys.modules if name.partition('.')[0] == 'stress'}\n"
+        "    assert ours == {'stress', 'stress.pytest_plugin'}\n"
+        "    assert not {'jinja2', 'click', 'multiprocess', 'cffi'} & set(sys.modules)\n"
+    )
+    done = run_pytest(tmp_path, "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "stress-runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "remedy"),
+    [
+        (("--stress-cases", "no-such-case"), "there are:"),
+        (("--stress-cases", "mov-imm32", "--stress-seconds", "soon"), "give seconds or"),
+        (("--stress-cases", "mov-imm32", "-n", "2", "--dist", "load"), "--dist loadgroup"),
+        (("--stress-cases", "mov-imm32", "--stress-fail-on", "bad"), "no grade"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(tmp_path: Path, args: tuple[str, ...], remedy: str) -> None:
+    done = run_pytest(tmp_path, *args)
+    assert done.returncode == 4
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_cells_that_share_a_cpu_are_one_group() -> None:
+    step = regime(Step("store", "all", "new"))
+
+    def plan(*cpus: int) -> object:
+        return make_plan(MOV, step, Limits(), where=Placement("l3", cpus[0], cpus[1:]))
+
+    groups = _groups((plan(0, 1), plan(2, 3), plan(3, 4), plan(6, 7), plan(1, 0)))  # type: ignore[arg-type]
+    assert groups == {(0, 1): "0-1", (1, 0): "0-1", (2, 3): "2-3-4", (3, 4): "2-3-4", (6, 7): "6-7"}
+
+
+def test_its_options_are_those_of_stress_run() -> None:
+    from stress.cli import run
+
+    known = {option.removeprefix("--") for parameter in run.params for option in parameter.opts}
+    assert set(pytest_plugin.WORDS) <= known
