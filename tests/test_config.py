@@ -108,22 +108,22 @@ def test_the_next_file_above_holds_and_stress_toml_before_pyproject(tmp_path: Pa
 
 
 def test_a_file_can_be_named_or_left_out(tmp_path: Path) -> None:
-    (tmp_path / "stress.toml").write_text("[list]\nformat = 'json'\n")
+    (tmp_path / "stress.toml").write_text("[report]\nformat = 'json'\n")
     (tmp_path / "other.toml").write_text("")
 
-    def listed(*args: str) -> bool:
-        return stress(*args, "list", "stores", cwd=tmp_path).stdout.startswith("[")
+    def is_read(*args: str) -> bool:
+        return "stress.toml, [report]" in stress(*args, "config", "show", "report", cwd=tmp_path).stdout
 
-    assert listed()
-    assert not listed("--config", "")
-    assert not listed("--config", "other.toml")
+    assert is_read()
+    assert not is_read("--config", "")
+    assert not is_read("--config", "other.toml")
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
         ("[run]\nsecond = 1\n", "run.second: unknown key; the keys here are profile, cases"),
-        ("[rnu]\nseconds = 1\n", "rnu: unknown table; there are run, list"),
+        ("[rnu]\nseconds = 1\n", "rnu: unknown table; there are run, "),
         ("[config]\n", "config: unknown table"),
         ("run = 1\n", "run: 1 is no table"),
         ("[run]\nexecutors = 99\n", "run.executors: 99 is not in the range"),
