@@ -201,8 +201,22 @@ static void record_age(struct executor *ex, const struct verdict *v)
 	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
 }
 
+/*
+ * Credit the turn that is on. An event in the post phase is what a regime claims not to have: it is worth as much as any
+ * number of common ones, so that the chooser does not leave it for them. An interior one proves nothing. Relaxed, and no
+ * locked instruction: only this thread writes, and the watchdog may be late.
+ */
+static void credit(struct executor *ex, uint32_t phase)
+{
+	_Atomic uint64_t *reward = &ex->rewards[ex->turn];
+	uint64_t worth = phase == XMC_POST ? 1000 : phase != XMC_INTERIOR;
+
+	atomic_store_explicit(reward, atomic_load_explicit(reward, memory_order_relaxed) + worth, memory_order_relaxed);
+}
+
 void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
 {
+	credit(ex, v->phase);
 	count_signature(ex->out, v);
 	record_event(ex, v, provocation, head);
 	if (v->outcome == XMC_STALE)
@@ -222,14 +236,14 @@ static void account(struct executor *ex, struct verdict *v, struct xmc_slice *sl
 }
 
 /*
- * Whether the loop's two counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
+ * Whether the loop's counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
  * short: then what was left at that moment is what counts, and the execution it interrupted may have been no news.
  */
 static bool counts_agree(const struct xmc_frame *f, uint64_t began_with)
 {
 	if (!f->interior_left)
-		return f->ran + f->left == began_with;
-	return f->ran + f->interior_left - began_with <= 1;
+		return f->ran + f->news + f->left == began_with;
+	return f->ran + f->news + f->interior_left - began_with <= 1;
 }
 
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation)
@@ -238,7 +252,7 @@ void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *
 	bool window = ex->core->plan->window, resumed = ex->phase_resumed, faulted = f->fault_signal;
 	uint32_t usual = window ? XMC_NEW : XMC_OLD;
 	uint32_t usual_phase = resumed ? XMC_RESUMED : window ? XMC_POST : XMC_CONCURRENT;
-	uint64_t left = f->interior_left ? f->interior_left : f->left;
+	uint64_t left = f->interior_left ? f->interior_left : f->left, *usually, news = f->news;
 	uint32_t phase_over = f->interior_left ? XMC_INTERIOR : resumed ? XMC_RESUMED : XMC_PHASES;
 	struct verdict v = { .outcome = usual };
 
@@ -246,13 +260,16 @@ void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *
 	if (!counts_agree(f, began_with)) {
 		f->clobbered |= !faulted;
 		left = began_with;
+		news = 0;
 	}
-	slice->outcomes[usual_phase][usual] += began_with - left;
+	usually = &slice->outcomes[usual_phase][usual];
+	*usually += began_with - left - news;
+	slice->outcomes[usual_phase][XMC_NEW] += news;
 	ex->phase_resumed = faulted;
 	if (!left && !faulted && !f->clobbered)
 		return;
 	if (!left)			/* the last of the batch passed for usual, and left a register changed */
-		slice->outcomes[usual_phase][usual]--;
+		--*(news ? &slice->outcomes[usual_phase][XMC_NEW] : usually);
 	if (faulted)
 		judge_fault(ex, &v);
 	else if (f->left || f->clobbered)

@@ -39,6 +39,7 @@ int core_prepare(const struct xmc_plan *plan, const struct xmc_publish *publish,
 	the_core.result = result;
 	the_core.counts = via_process(plan->via) ? &the_core.remote : &result->writer;
 	the_core.pid = getpid();
+	turns_prepare(&the_core);
 	the_core.mem_fd = -1;
 	rc = region_map(&the_core.region, plan);
 	if (rc)

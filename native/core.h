@@ -77,7 +77,7 @@ struct shared {
 	_Alignas(128) _Atomic uint64_t done;	/* generations published as complete */
 	_Atomic uint64_t begun;			/* generations announced as begun */
 	_Alignas(128) _Atomic uint32_t stop;
-	_Atomic uint32_t slice;			/* index of the provocation that is on */
+	_Atomic uint32_t turn;			/* index of the turn that is on */
 	_Atomic uint32_t start;			/* 0 wait, 1 go */
 	_Alignas(128) _Atomic uint64_t stamps[XMC_STAMPS];	/* TSC at publication of generation g, at g mod 64 */
 	_Alignas(128) _Atomic uint64_t park;	/* odd: who gets the writer's signal stays in the handler until it changes */
@@ -94,14 +94,29 @@ struct executor {
 	uint32_t index;
 	uint32_t phase_resumed;		/* 1: the next execution is the first after a recovered signal */
 	uint64_t last;			/* publish: the generation whose code it executed last */
+	uint32_t turn;			/* the turn that its events are credited to */
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
 	_Atomic int32_t tid;
+	_Alignas(128) _Atomic uint64_t rewards[XMC_TURNS_MAX];	/* by turn; read by the watchdog */
 	_Alignas(128) _Atomic uint64_t kicks;		/* signals of the writer handled */
 	_Atomic uint64_t parked;			/* the value of `park` that it stays, or last stayed, in the handler for */
 	_Alignas(128) _Atomic uint64_t adopted;		/* publish: it executes no generation older than this again */
 };
+
+/* Who writes one never takes a line, or the pair that is fetched with it, from who writes or reads another. */
+#define XMC_LINES_APART(type, a, b) \
+	_Static_assert(offsetof(type, b) / 128 != offsetof(type, a) / 128, #a " and " #b " share a line")
+XMC_LINES_APART(struct shared, begun, stop);
+XMC_LINES_APART(struct shared, start, stamps);
+XMC_LINES_APART(struct shared, stamps, park);
+XMC_LINES_APART(struct executor, last, rewards);
+XMC_LINES_APART(struct executor, turn, progress);
+XMC_LINES_APART(struct executor, rewards, progress);
+XMC_LINES_APART(struct executor, tid, kicks);
+XMC_LINES_APART(struct executor, parked, adopted);
+_Static_assert(sizeof(struct executor) % 128 == 0, "two executors share a line");
 
 /*
  * The one run. It lies in pages of its own that a forked writer shares, and so do the executors: what either side
@@ -119,6 +134,8 @@ struct core {
 	uint8_t *alt_stacks;		/* one each, side by side: the handler's stack address says whose it is */
 	struct program programs[XMC_IMAGES_MAX];	/* programs[i] takes the region from image i - 1 to image i */
 	struct program provoke[XMC_PROVOCATIONS_MAX];
+	struct xmc_turn turns[XMC_TURNS_MAX];
+	uint32_t n_turns;
 	pthread_t writer;
 	_Atomic uint32_t writer_gone;
 	pid_t pid;			/* of the process that the executors live in */
@@ -145,10 +162,37 @@ struct verdict {
 	int64_t pc;
 };
 
+/* What the chooser knows of one turn. */
+struct arm {
+	uint64_t ns;			/* that it was on, */
+	uint64_t reward;		/* what was seen meanwhile, */
+	uint32_t times;			/* in so many slices */
+};
+
+struct chooser {
+	uint32_t n;
+	uint64_t total_ns;
+	struct arm arms[XMC_TURNS_MAX];
+};
+
 /* What the watchdog remembers of one executor. */
 struct watch {
 	uint64_t progress;
 	uint64_t cpu_ns;
+};
+
+/* What the watchdog has in hand. Times are of CLOCK_MONOTONIC, in ns. */
+struct round {
+	uint64_t now;
+	uint64_t last;			/* when the provocation that is on was last charged for its time */
+	uint64_t since;			/* when `turn` began */
+	uint64_t until;			/* when the next one takes over; UINT64_MAX: never */
+	uint64_t poke;			/* when the provocation's next signal is due; UINT64_MAX: never */
+	uint64_t random;
+	uint64_t told[XMC_TURNS_MAX];	/* of each turn's rewards, what the chooser has been told */
+	uint32_t turn;
+	struct chooser chooser;
+	struct watch watch[XMC_EXECUTORS_MAX];
 };
 
 extern struct core the_core;
@@ -184,8 +228,16 @@ int program_emit(struct program *program, struct micro micro);
 int store_compile(const struct store_job *job, uint32_t store, struct range r);
 int store_compile_split(const struct store_job *job, struct range r, bool back_first);
 
-/* steps.c: one step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
-int step_run(struct core *core, const struct micro *m, uint64_t generation);
+/* steps.c: the code of every step. */
+typedef int (*step_code)(struct core *core, const struct micro *m, uint64_t generation);
+extern const step_code step_table[XMC_STEP_OPS];
+
+/* One step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
+static inline int step_run(struct core *core, const struct micro *m, uint64_t generation)
+{
+	return step_table[m->op](core, m, generation);
+}
+
 /* steps.c: let every parked executor go. */
 void step_release_all(struct core *core);
 /* steps.c: spin for `ticks`, or until the run stops. */
@@ -196,6 +248,11 @@ int register_membarriers(const struct xmc_plan *plan);
 static inline bool run_stopping(struct core *core)
 {
 	return atomic_load_explicit(&core->shared.stop, memory_order_relaxed);
+}
+
+static inline const struct xmc_turn *turn_on(struct core *core)
+{
+	return &core->turns[atomic_load_explicit(&core->shared.turn, memory_order_relaxed)];
 }
 
 /* via.c: ways to the bytes that are no store instruction. Called by the writer; 0 or -errno. */
@@ -231,8 +288,8 @@ void *executor_main(void *executor);
 /* antagonist.c: whether a provocation of the plan wants this antagonist, or (NONE) any. */
 bool wants_antagonist(const struct xmc_plan *plan, uint32_t antagonist);
 
-/* writer.c: the pause that the pace asks for. */
-void pause_between(struct core *core, uint64_t *random);
+/* writer.c: a pause of the pace that is on. */
+void pause_between(struct core *core, uint64_t *random, uint32_t pace_log2);
 
 /* executor.c: put the plan's and a provocation's steps into the frame. 0, -ENOTSUP, -EINVAL. */
 int change_provocation(struct executor *ex, uint32_t provocation);
@@ -256,6 +313,18 @@ int fault_adopt_thread(struct executor *ex);
 void fault_release_thread(void);
 bool fault_contain_syscalls(const struct region *region);
 void fault_release_syscalls(void);
+
+/* chooser.c: which turn comes next, for how long at most, and what came of one. */
+uint32_t chooser_next(const struct chooser *c);
+uint64_t chooser_slice_ns(const struct chooser *c, uint32_t turn, uint64_t longest_ns);
+void chooser_tell(struct chooser *c, uint32_t turn, uint64_t ns, uint64_t reward);
+
+/* turns.c: the plan's turns, or one for each provocation; and the watchdog's clockwork. */
+void turns_prepare(struct core *core);
+void round_begin(struct core *core, struct round *r);
+uint64_t round_next_wake(const struct core *core, const struct round *r);
+void round_go_on(struct core *core, struct round *r);
+void round_end(struct core *core, struct round *r);
 
 /* watch.c: signal every executor that used hang_ms of CPU time without progress; `watch` is zeroed at first. */
 void watch_executors(struct watch *watch);

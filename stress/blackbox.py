@@ -137,6 +137,12 @@ def _antagonist(plan: dict[str, Any], provocation: int, rounds: int) -> dict[str
     return {"antagonist": {"cpu": cpu, "shares": shares, "rounds": rounds}}
 
 
+def _choices(result: Any) -> list[list[int]]:
+    """Which of the plan's turns was on, for how many nanoseconds, and its reward, slice by slice."""
+    kept = min(int(result.n_choices), lib.XMC_CHOICES_MAX)
+    return [[int(c.turn), int(c.ns), int(c.reward)] for c in result.choices[0:kept]]
+
+
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
     """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
     r: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
@@ -172,6 +178,8 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "writer": _usage(r.writer) | {"hops": int(r.writer.hops)},
         "executors": [_executor(x) for x in executors],
         "tsc_hz": int(r.tsc_hz),
+        "slices": int(r.n_choices),
+        "choices": _choices(r),
         "signals_sent": int(r.signals_sent),
         "hangs_signalled": int(r.hangs_signalled),
         "guard_waits": int(r.guard_waits),

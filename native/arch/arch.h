@@ -17,7 +17,8 @@
  *
  * The loops, in pseudo-code (F is the frame, which is also the stack pointer's place: see struct xmc_frame):
  *
- *   value:    do { v = call(F.entry); if (v != F.expect) break; } while (--F.left)
+ *   value:    do { v = call(F.entry)
+ *                  if (v != F.expect) { if (v is none of F.values) break; F.expect = v; F.news++ } } while (--F.left)
  *   window:   do { F.done = load-acquire(F.published)
  *                  v = call(F.entry)
  *                  F.begun = load-acquire(F.announced)
@@ -76,7 +77,7 @@ struct xmc_frame {
 	uint64_t arena;			/* XMC_ARENA_PAGES pages of harmless code, for the steps that need other code */
 	uint64_t bait;			/* code that returns, and whose return is predicted into the region */
 	uint64_t self;			/* the frame's own address */
-	uint64_t ran;			/* executions that were no news: with `left`, what the loop began with */
+	uint64_t ran;			/* executions that were no news: with `news` and `left`, what the loop began with */
 	/* The publish loops' own. Slot of generation g: base + (g & mask) * stride. */
 	uint64_t base;
 	uint64_t mask;
@@ -85,6 +86,10 @@ struct xmc_frame {
 	uint64_t firsts;		/* executions that were the first of their generation */
 	uint64_t first;			/* 1: the last execution was */
 	uint64_t random;
+	/* The value loops' own: what the images return, so that a change of image is counted without leaving the loop. */
+	uint64_t news;			/* executions that returned another of `values` than the one before */
+	uint64_t n_values;
+	uint64_t values[XMC_IMAGES_MAX];
 	/* Below: not touched by assembly. */
 	uint64_t fault_pc;
 	uint64_t fault_address;
