@@ -52,7 +52,7 @@ format: $(FOR_TEST)
 	$(VENV)/bin/clang-format -i $(wildcard native/*.[ch] native/arch/*.h native/arch/*/*.[ch])
 
 bench: $(FOR_RUN)
-	@$(PY) benchmarks/run.py
+	@$(PY) -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
