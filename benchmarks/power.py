@@ -49,21 +49,24 @@ COMMON = (
 )
 
 
-def _int3(regime: str, syncs: int, trap: bool = True, delay: int = 0) -> Target:
-    return Target(f"{regime} at x64+2", regime, Site(64, 2), "mov-imm32", True, trap, syncs, delay)
+def _int3(what: str, regime: str, syncs: int, trap: bool = True, delay: int = 0) -> Target:
+    return Target(f"INT3 {what}", regime, Site(64, 2), "mov-imm32", True, trap, syncs, delay)
+
+
+def _without(what: str, steps: str, syncs: int, trap: bool = True) -> Target:
+    return _int3(f"without {what}", f"int3+sync-core-without-{steps}", syncs, trap)
 
 
 RARE = (
-    _int3("int3-nosync", 0),
-    _int3("int3-nofirst", 0b110),
-    _int3("int3-nofirst-nomid", 0b100),
-    _int3("int3-nofirst-nolast", 0b010),
-    _int3("int3-notrap", 0b111, trap=False),
-    _int3("int3+delay-250", 0, delay=250),
-    _int3("int3+delay-1000", 0, delay=1000),
-    _int3("int3+delay-3000", 0, delay=3000),
+    _without("syncs", "2-4-6", 0),
+    _without("sync 1", "2", 0b110),
+    _without("syncs 1, 2", "2-4", 0b100),
+    _without("syncs 1, 3", "2-6", 0b010),
+    _without("the trap", "1", 0b111, trap=False),
+    *(_int3(f"waits {ticks} ticks", f"int3+delay-{ticks}", 0, delay=ticks) for ticks in (250, 1000, 3000)),
     Target("one store at x32+1, throttled", "none", Site(32, 1), "mov-imm64", pauses=PAUSES_US[1:]),
 )
+"""Every ablation of the INT3 protocol that shows anything here (at x64+2), fixed waits, and a tear inside a line."""
 
 
 @dataclass
