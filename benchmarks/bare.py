@@ -41,7 +41,10 @@ class Naive(Structure):
         *((name, c_uint32) for name in ("trap", "protocol", "syncs", "until_first")),
         *((name, c_uint64) for name in ("delay", "pause", "limit_ns")),
         *((name, c_int32) for name in ("writer_cpu", "executor_cpu")),
-        *((name, c_uint64) for name in ("patches", "executions", "torn", "changes", "first_ns", "ns")),
+        ("before", c_uint64 * 16),
+        ("patches", c_uint64),
+        ("behind", c_uint64 * 16),
+        *((name, c_uint64) for name in ("executions", "torn", "changes", "first_ns", "ns")),
     )
 
 

@@ -32,8 +32,10 @@ struct naive {
 	uint64_t limit_ns;
 	int32_t writer_cpu;
 	int32_t executor_cpu;
-	/* out */
+	/* Out; what the two threads count lies apart. */
+	uint64_t before[16];
 	uint64_t patches;
+	uint64_t behind[16];
 	uint64_t executions;
 	uint64_t torn;
 	uint64_t changes;		/* executions that returned another image than the one before */
