@@ -95,6 +95,7 @@ struct executor {
 	uint32_t phase_resumed;		/* 1: the next execution is the first after a recovered signal */
 	uint64_t last;			/* publish: the generation whose code it executed last */
 	uint32_t turn;			/* the turn that its events are credited to */
+	uint64_t recorded_tsc;		/* when the last event was written to the ring */
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
@@ -111,8 +112,8 @@ struct executor {
 XMC_LINES_APART(struct shared, begun, stop);
 XMC_LINES_APART(struct shared, start, stamps);
 XMC_LINES_APART(struct shared, stamps, park);
-XMC_LINES_APART(struct executor, last, rewards);
-XMC_LINES_APART(struct executor, turn, progress);
+XMC_LINES_APART(struct executor, recorded_tsc, rewards);
+XMC_LINES_APART(struct executor, recorded_tsc, progress);
 XMC_LINES_APART(struct executor, rewards, progress);
 XMC_LINES_APART(struct executor, tid, kicks);
 XMC_LINES_APART(struct executor, parked, adopted);

@@ -292,7 +292,9 @@ struct xmc_executor_result {
 	uint64_t switches_forced;
 	uint64_t clobbers;		/* executions that returned but left a wrong value in a loop register */
 	uint64_t signatures_lost;	/* events whose signature found no free entry */
-	uint64_t events;		/* ever written to the ring: the last XMC_EVENTS_MAX are kept */
+	uint64_t events;		/* all there were */
+	uint64_t recorded;		/* ever written to the ring, whose last XMC_EVENTS_MAX are kept: the first ones,
+					   and of the others those that come 2^16 ticks or more after the one before */
 	uint64_t first_event_ns;	/* from the start of the run; 0: none */
 	uint64_t stale_generations[XMC_BUCKETS];
 	uint64_t stale_ticks[XMC_BUCKETS];

@@ -74,8 +74,8 @@ def _signatures(executor: Any) -> list[dict[str, Any]]:
 
 
 def _events(executor: Any, provocations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept = min(int(executor.events), lib.XMC_EVENTS_MAX)
-    first = int(executor.events) - kept
+    kept = min(int(executor.recorded), lib.XMC_EVENTS_MAX)
+    first = int(executor.recorded) - kept
     ring = (executor.ring[(first + i) % lib.XMC_EVENTS_MAX] for i in range(kept))
     return [
         {

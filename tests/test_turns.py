@@ -49,8 +49,8 @@ def test_where_nothing_is_seen_every_turn_gets_the_same() -> None:
     assert min(shares) >= 0.8 / TURNS
 
 
-@pytest.mark.parametrize("productive", range(TURNS))
-@pytest.mark.parametrize("per_second", [30, 1e3, 1e6])
+@pytest.mark.parametrize("productive", [0, 7, TURNS - 1])
+@pytest.mark.parametrize("per_second", [30, 1e6])
 def test_the_only_productive_turn_gets_most_and_the_others_keep_their_share(
     productive: int, per_second: float
 ) -> None:
