@@ -2,7 +2,7 @@
  * chooser.c - which turn is next? A bandit, and one without dice: what it chooses follows from what it was told, so a
  * record that holds that can be replayed.
  */
-#include "core.h"
+#include "turns.h"
 
 #define SHARE 4u			/* of the time, one part in so many is shared out evenly, whatever is seen */
 #define FIRST_NS 250000ull		/* the first slice of a turn, long against a batch; each later one is twice as long */

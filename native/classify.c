@@ -3,14 +3,6 @@
  * the loops leave only for news.
  */
 #include "core.h"
-#include <string.h>
-
-#define EVENTS_APART_TICKS 65536
-
-static uint32_t bucket(uint64_t n)
-{
-	return n ? 64 - (uint32_t)__builtin_clzll(n) : 0;
-}
 
 static bool is_wrong(uint32_t outcome)
 {
@@ -146,96 +138,6 @@ static void judge_returned(struct executor *ex, struct verdict *v)
 	}
 }
 
-static uint32_t hash_of(const struct verdict *v)
-{
-	uint64_t h = v->value ^ (uint64_t)v->pc << 17 ^ (uint64_t)(uint32_t)v->signal << 40 ^
-		     (uint64_t)v->outcome << 50 ^ (uint64_t)v->phase << 56;
-
-	return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 40) % XMC_SIGNATURES_MAX;
-}
-
-/* Open addressing: torn executions come by the million, of a few hundred kinds. */
-static void count_signature(struct xmc_executor_result *out, const struct verdict *v)
-{
-	uint32_t at = hash_of(v);
-
-	for (uint32_t tries = 0; tries < XMC_SIGNATURES_MAX; tries++, at = (at + 1) % XMC_SIGNATURES_MAX) {
-		struct xmc_signature *s = &out->signatures[at];
-
-		if (!s->count)
-			*s = (struct xmc_signature){ .value = v->value, .pc = v->pc, .signal = v->signal,
-						     .code = v->code, .outcome = v->outcome, .phase = v->phase };
-		else if (s->value != v->value || s->pc != v->pc || s->signal != v->signal || s->code != v->code ||
-			 s->outcome != v->outcome || s->phase != v->phase)
-			continue;
-		s->count++;
-		return;
-	}
-	out->signatures_lost++;
-}
-
-static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
-{
-	struct xmc_executor_result *out = ex->out;
-	struct xmc_event *e = &out->ring[out->recorded % XMC_EVENTS_MAX];
-	uint64_t tsc = xmc_arch_ticks();
-
-	/* By the million, the reading alone would take the line from the writer each time, and the race with it. */
-	if (out->recorded >= XMC_EVENTS_MAX && tsc - ex->recorded_tsc < EVENTS_APART_TICKS)
-		return;
-	ex->recorded_tsc = tsc;
-	out->recorded++;
-	*e = (struct xmc_event){ .tsc = tsc, .done = ex->frame.done, .begun = ex->frame.begun,
-				 .value = v->value, .pc = v->pc, .signal = v->signal, .code = v->code,
-				 .outcome = v->outcome, .phase = v->phase, .provocation = provocation };
-	for (uint32_t i = 0; i < XMC_EVENT_BYTES; i++)
-		e->bytes[i] = ((const volatile uint8_t *)head)[i];	/* volatile: the writer changes them under us */
-}
-
-static void count_event(struct executor *ex)
-{
-	if (ex->out->events++)
-		return;
-	ex->out->first_event_ns = now_ns() - ex->core->start_ns;
-	if (ex->core->plan->until == XMC_UNTIL_FIRST_EVENT)
-		atomic_store_explicit(&ex->core->shared.stop, 1, memory_order_relaxed);
-}
-
-static void record_age(struct executor *ex, const struct verdict *v)
-{
-	/* A trap that was to be gone is old by no generation: it is as old as the publication that said so. */
-	uint64_t superseded = ex->frame.done - v->stale_by + (v->stale_by != 0), stamp;
-
-	ex->out->stale_generations[bucket(v->stale_by)]++;
-	if (v->stale_by >= XMC_STAMPS || atomic_load(&ex->core->shared.done) - superseded >= XMC_STAMPS)
-		return;			/* the stamp has been overwritten: the age in ticks is not known */
-	stamp = atomic_load_explicit(&ex->core->shared.stamps[superseded % XMC_STAMPS], memory_order_relaxed);
-	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
-}
-
-/*
- * Credit the turn that is on. An event in the post phase is what a regime claims not to have: it is worth as much as any
- * number of common ones, so that the chooser does not leave it for them. An interior one proves nothing. Relaxed, and no
- * locked instruction: only this thread writes, and the watchdog may be late.
- */
-static void credit(struct executor *ex, uint32_t phase)
-{
-	_Atomic uint64_t *reward = &ex->rewards[ex->turn];
-	uint64_t worth = phase == XMC_POST ? 1000 : phase != XMC_INTERIOR;
-
-	atomic_store_explicit(reward, atomic_load_explicit(reward, memory_order_relaxed) + worth, memory_order_relaxed);
-}
-
-void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
-{
-	credit(ex, v->phase);
-	count_event(ex);
-	count_signature(ex->out, v);
-	record_event(ex, v, provocation, head);
-	if (v->outcome == XMC_STALE)
-		record_age(ex, v);
-}
-
 static void account(struct executor *ex, struct verdict *v, struct xmc_slice *slice, uint32_t provocation,
 		    uint32_t phase_over)
 {
@@ -252,11 +154,11 @@ static void account(struct executor *ex, struct verdict *v, struct xmc_slice *sl
  * Whether the loop's counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
  * short: then what was left at that moment is what counts, and the execution it interrupted may have been no news.
  */
-static bool counts_agree(const struct xmc_frame *f, uint64_t began_with)
+static bool counts_agree(const struct xmc_frame *f, uint64_t began_with, uint64_t counted)
 {
 	if (!f->interior_left)
-		return f->ran + f->news + f->left == began_with;
-	return f->ran + f->news + f->interior_left - began_with <= 1;
+		return f->ran + counted + f->left == began_with;
+	return f->ran + counted + f->interior_left - began_with <= 1;
 }
 
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation)
@@ -265,24 +167,27 @@ void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *
 	bool window = ex->core->plan->window, resumed = ex->phase_resumed, faulted = f->fault_signal;
 	uint32_t usual = window ? XMC_NEW : XMC_OLD;
 	uint32_t usual_phase = resumed ? XMC_RESUMED : window ? XMC_POST : XMC_CONCURRENT;
-	uint64_t left = f->interior_left ? f->interior_left : f->left, *usually, news = f->news;
+	uint64_t left = f->interior_left ? f->interior_left : f->left, *row = slice->outcomes[usual_phase];
+	struct counted counted = add_up(ex);
 	uint32_t phase_over = f->interior_left ? XMC_INTERIOR : resumed ? XMC_RESUMED : XMC_PHASES;
 	struct verdict v = { .outcome = usual };
 
 	/* A torn execution that changed a count: then claim no execution that cannot be proven. */
-	if (!counts_agree(f, began_with)) {
+	if (!counts_agree(f, began_with, counted.news + counted.torn)) {
 		f->clobbered |= !faulted;
 		left = began_with;
-		news = 0;
+		counted = (struct counted){ 0 };
 	}
-	usually = &slice->outcomes[usual_phase][usual];
-	*usually += began_with - left - news;
-	slice->outcomes[usual_phase][XMC_NEW] += news;
+	row[usual] += began_with - left - counted.news - counted.torn;
+	row[XMC_NEW] += counted.news;
+	row[XMC_TORN] += counted.torn;
+	if (counted.news || counted.torn || left == began_with)
+		account_counted(ex, usual_phase, counted.torn);
 	ex->phase_resumed = faulted;
 	if (!left && !faulted && !f->clobbered)
 		return;
 	if (!left)			/* the last of the batch passed for usual, and left a register changed */
-		--*(news ? &slice->outcomes[usual_phase][XMC_NEW] : usually);
+		row[counted.news ? XMC_NEW : counted.torn == began_with ? XMC_TORN : usual]--;
 	if (faulted)
 		judge_fault(ex, &v);
 	else if (f->left || f->clobbered)

@@ -1,6 +1,7 @@
 /* core.c - the one run that a process can have at a time: take it, fill it, give it back. */
 #include "core.h"
 #include "publish.h"
+#include "turns.h"
 #include <sys/mman.h>
 #include <unistd.h>
 

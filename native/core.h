@@ -96,6 +96,7 @@ struct executor {
 	uint64_t last;			/* publish: the generation whose code it executed last */
 	uint32_t turn;			/* the turn that its events are credited to */
 	uint64_t recorded_tsc;		/* when the last event was written to the ring */
+	uint64_t n_values;		/* of the frame: an interior execution hides them from the loop */
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
@@ -112,7 +113,7 @@ struct executor {
 XMC_LINES_APART(struct shared, begun, stop);
 XMC_LINES_APART(struct shared, start, stamps);
 XMC_LINES_APART(struct shared, stamps, park);
-XMC_LINES_APART(struct executor, recorded_tsc, rewards);
+XMC_LINES_APART(struct executor, n_values, rewards);
 XMC_LINES_APART(struct executor, recorded_tsc, progress);
 XMC_LINES_APART(struct executor, rewards, progress);
 XMC_LINES_APART(struct executor, tid, kicks);
@@ -163,37 +164,10 @@ struct verdict {
 	int64_t pc;
 };
 
-/* What the chooser knows of one turn. */
-struct arm {
-	uint64_t ns;			/* that it was on, */
-	uint64_t reward;		/* what was seen meanwhile, */
-	uint32_t times;			/* in so many slices */
-};
-
-struct chooser {
-	uint32_t n;
-	uint64_t total_ns;
-	struct arm arms[XMC_TURNS_MAX];
-};
-
 /* What the watchdog remembers of one executor. */
 struct watch {
 	uint64_t progress;
 	uint64_t cpu_ns;
-};
-
-/* What the watchdog has in hand. Times are of CLOCK_MONOTONIC, in ns. */
-struct round {
-	uint64_t now;
-	uint64_t last;			/* when the provocation that is on was last charged for its time */
-	uint64_t since;			/* when `turn` began */
-	uint64_t until;			/* when the next one takes over; UINT64_MAX: never */
-	uint64_t poke;			/* when the provocation's next signal is due; UINT64_MAX: never */
-	uint64_t random;
-	uint64_t told[XMC_TURNS_MAX];	/* of each turn's rewards, what the chooser has been told */
-	uint32_t turn;
-	struct chooser chooser;
-	struct watch watch[XMC_EXECUTORS_MAX];
 };
 
 extern struct core the_core;
@@ -251,6 +225,14 @@ static inline bool run_stopping(struct core *core)
 	return atomic_load_explicit(&core->shared.stop, memory_order_relaxed);
 }
 
+/* No locked instruction: nobody else writes it, and that would wait for every store before it. */
+static inline void report_progress(struct executor *ex)
+{
+	uint64_t progress = atomic_load_explicit(&ex->progress, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(&ex->progress, progress, memory_order_release);
+}
+
 static inline const struct xmc_turn *turn_on(struct core *core)
 {
 	return &core->turns[atomic_load_explicit(&core->shared.turn, memory_order_relaxed)];
@@ -304,8 +286,18 @@ int observe_until_stopped(struct executor *ex);
 /* classify.c: account for what ended a batch; called by the executor's own thread. */
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation);
 
-/* classify.c: put an event, `v`, into signatures, ring and age histograms; `head`: readable bytes that it ran. */
+/* account.c: put an event, `v`, into signatures, ring and age histograms; `head`: readable bytes that it ran. */
 void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head);
+
+/* What the value loop counted itself in a batch: changes of image, and torn values that it knew. */
+struct counted {
+	uint64_t news;
+	uint64_t torn;
+};
+
+/* account.c: add that up; then forget it, after putting the torn ones where events go, if the counts are believed. */
+struct counted add_up(const struct executor *ex);
+void account_counted(struct executor *ex, uint32_t phase, bool believed);
 
 /* fault.c */
 int fault_install(struct core *core);
@@ -314,18 +306,6 @@ int fault_adopt_thread(struct executor *ex);
 void fault_release_thread(void);
 bool fault_contain_syscalls(const struct region *region);
 void fault_release_syscalls(void);
-
-/* chooser.c: which turn comes next, for how long at most, and what came of one. */
-uint32_t chooser_next(const struct chooser *c);
-uint64_t chooser_slice_ns(const struct chooser *c, uint32_t turn, uint64_t longest_ns);
-void chooser_tell(struct chooser *c, uint32_t turn, uint64_t ns, uint64_t reward);
-
-/* turns.c: the plan's turns, or one for each provocation; and the watchdog's clockwork. */
-void turns_prepare(struct core *core);
-void round_begin(struct core *core, struct round *r);
-uint64_t round_next_wake(const struct core *core, const struct round *r);
-void round_go_on(struct core *core, struct round *r);
-void round_end(struct core *core, struct round *r);
 
 /* watch.c: signal every executor that used hang_ms of CPU time without progress; `watch` is zeroed at first. */
 void watch_executors(struct watch *watch);

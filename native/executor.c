@@ -78,19 +78,19 @@ static void wait_a_little(struct executor *ex)
 {
 	for (uint32_t i = 0; i < 64; i++)
 		xmc_arch_relax();
-	atomic_fetch_add_explicit(&ex->progress, 1, memory_order_release);
+	report_progress(ex);
 }
 
-/* What the value loop may take for an image without asking us; returns how many. One that traps returns nothing. */
-static uint64_t know_values(struct executor *ex)
+/* What the value loop may take for an image without asking us. One that traps returns nothing. */
+static void know_images(struct executor *ex)
 {
 	const struct xmc_plan *plan = ex->core->plan;
-	uint64_t n = 0;
+	struct xmc_frame *f = &ex->frame;
 
 	for (uint32_t i = 0; i < plan->n_images && !plan->window; i++)
 		if (!plan->images[i].traps)
-			ex->frame.values[n++] = plan->images[i].value;
-	return n;
+			f->values[f->n_images++] = plan->images[i].value;
+	ex->n_values = f->n_images;
 }
 
 static int execute_until_stopped(struct executor *ex)
@@ -100,9 +100,9 @@ static int execute_until_stopped(struct executor *ex)
 	uint32_t provocation = XMC_PROVOCATIONS_MAX;
 	xmc_loop loop = NULL;
 	uint64_t batch = 0;
-	uint64_t n_values = know_values(ex);
 	int rc = 0;
 
+	know_images(ex);
 	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed) && !rc) {
 		const struct xmc_turn *turn = turn_on(ex->core);
 		uint32_t on = turn->provocation;
@@ -123,14 +123,13 @@ static int execute_until_stopped(struct executor *ex)
 		}
 		count = ex->phase_resumed ? 1 : batch;
 		ex->frame.left = count;
-		ex->frame.news = 0;
-		ex->frame.n_values = n_values;
+		ex->frame.n_values = ex->n_values;
 		ex->frame.fault_signal = 0;
 		ex->frame.interior_left = 0;
 		loop(&ex->frame);
 		classify_batch(ex, count, &ex->out->slices[on], on);
 		/* Release: whoever waits for progress may rely on these executions having happened. */
-		atomic_fetch_add_explicit(&ex->progress, 1, memory_order_release);
+		report_progress(ex);
 	}
 	return rc;
 }

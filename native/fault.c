@@ -78,7 +78,7 @@ static void mark_interior(struct executor *ex, void *context)
 	if (ex->frame.active && !ex->frame.interior_left && offset > ex->core->plan->head &&
 	    offset < ex->core->plan->patch + ex->core->plan->patch_len) {
 		ex->frame.interior_left = xmc_arch_end_batch(context);
-		ex->frame.n_values = 0;
+		ex->frame.n_values = 0;		/* until the next batch */
 	}
 }
 

@@ -1,6 +1,7 @@
 /* run.c - one run from plan to result: threads up, watch, threads down. */
 #include "core.h"
 #include "publish.h"
+#include "turns.h"
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>

@@ -1,5 +1,5 @@
 /* turns.c - the watchdog's clockwork: which turn is on and until when, and the signals of its provocation. */
-#include "core.h"
+#include "turns.h"
 
 #define TICK_NS 10000000ull		/* often enough for hangs of 0.1 s, seldom enough to disturb little */
 

@@ -26,8 +26,9 @@
 	.endm
 
 /*
- * Another image than the last is what an unthrottled writer makes of most executions, so it is counted here and now. rcx
- * is poisoned again: no region meets an accessible address.
+ * Another image than the last is what an unthrottled writer makes of most executions, and torn values that have been seen
+ * often come in their millions: they are counted here and now. rcx is poisoned again: no region meets an accessible
+ * address.
  */
 	.macro	value_tail again
 	xor	%eax, %eax
@@ -47,10 +48,12 @@
 	js	loop_leave
 	cmp	%rax, F_VALUES(%rsp, %rcx, 8)
 	jne	4b
+	incq	F_COUNTS(%rsp, %rcx, 8)
+	cmp	F_N_IMAGES(%rsp), %rcx
+	jae	5f
 	mov	%rax, %rbp
 	mov	%rax, F_EXPECT(%rsp)
-	incq	F_NEWS(%rsp)
-	mov	F_POISON(%rsp), %rcx
+5:	mov	F_POISON(%rsp), %rcx
 	jmp	2b
 	.endm
 
