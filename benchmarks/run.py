@@ -1,6 +1,6 @@
 """Measure what the README quotes: each figure a ratio to a baseline that ran in alternation with it, in this run.
 
-    python -m benchmarks.run [--only loops,power] [--rounds 9] [--seconds 0.2] [--json FILE]
+    python -m benchmarks.run [--only loops,power] [--rounds 7] [--seconds 0.15] [--json FILE]
 
 A ratio is the median over the rounds of (ours / baseline) within one round. Exit status 1 where a target is missed.
 """
@@ -33,8 +33,8 @@ def main() -> int:
     """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(GROUPS), help=f"of {', '.join(GROUPS)}")
-    parser.add_argument("--rounds", type=int, default=9, help="at least 7 for a figure that is quoted")
-    parser.add_argument("--seconds", type=float, default=0.2, help="on each side of a round")
+    parser.add_argument("--rounds", type=int, default=7, help="at least 7 for a figure that is quoted")
+    parser.add_argument("--seconds", type=float, default=0.15, help="on each side of a round")
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
     chosen = options.only.split(",")
