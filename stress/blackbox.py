@@ -137,10 +137,13 @@ def _antagonist(plan: dict[str, Any], provocation: int, rounds: int) -> dict[str
     return {"antagonist": {"cpu": cpu, "shares": shares, "rounds": rounds}}
 
 
-def _choices(result: Any) -> list[list[int]]:
-    """Which of the plan's turns was on, for how many nanoseconds, and its reward, slice by slice."""
+def _choices(result: Any) -> str:
+    """Which of the plan's turns was on, for how many nanoseconds, and its reward: `3,250113,0`, a space between slices.
+
+    One string: as lists they would be most of what a record takes in memory.
+    """
     kept = min(int(result.n_choices), lib.XMC_CHOICES_MAX)
-    return [[int(c.turn), int(c.ns), int(c.reward)] for c in result.choices[0:kept]]
+    return " ".join(f"{c.turn},{c.ns},{c.reward}" for c in result.choices[0:kept])
 
 
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
