@@ -53,7 +53,7 @@ format: $(FOR_TEST)
 	$(VENV)/bin/clang-format -i $(wildcard native/*.[ch] native/agent/*.[ch] native/arch/*.h native/arch/*/*.[ch])
 
 bench: $(FOR_RUN)
-	@$(PY) benchmarks/run.py
+	@$(PY) -m benchmarks.run
 
 agent: $(FOR_RUN)
 	@$(PY) -m stress agent -o stress-agent

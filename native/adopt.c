@@ -245,8 +245,10 @@ int publish_execute(struct executor *ex)
 	int rc = 0;
 
 	while (!run_stopping(core) && !rc) {
-		uint32_t on = atomic_load_explicit(&core->shared.slice, memory_order_relaxed);
+		const struct xmc_turn *turn = turn_on(core);
+		uint32_t on = turn->provocation;
 
+		ex->turn = (uint32_t)(turn - core->turns);
 		if (on != provocation) {
 			provocation = on;
 			rc = change_provocation(ex, on);

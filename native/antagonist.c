@@ -54,7 +54,7 @@ static int antagonize(struct core *core)
 	int cpu = -1, rc = 0;
 
 	while (!run_stopping(core) && !rc) {
-		uint32_t on = atomic_load_explicit(&core->shared.slice, memory_order_relaxed);
+		uint32_t on = turn_on(core)->provocation;
 		const struct xmc_provocation *p = &core->plan->provocations[on];
 
 		if (!p->antagonist || !atomic_load_explicit(&core->shared.start, memory_order_relaxed)) {

@@ -49,6 +49,20 @@ static int check_provocations(const struct xmc_plan *plan)
 	return 0;
 }
 
+static int check_turns(const struct xmc_plan *plan)
+{
+	if (plan->n_turns > XMC_TURNS_MAX || (plan->n_turns && !plan->slice_us))
+		return -EINVAL;
+	for (uint32_t i = 0; i < plan->n_turns; i++) {
+		const struct xmc_turn *turn = &plan->turns[i];
+
+		if (turn->provocation >= plan->n_provocations || turn->pace_log2 > 40 || !turn->executors ||
+		    turn->executors > plan->n_executors)
+			return -EINVAL;
+	}
+	return 0;
+}
+
 int plan_check(const struct xmc_plan *plan)
 {
 	if (plan->abi != XMC_ABI || check_images(plan))
@@ -61,7 +75,7 @@ int plan_check(const struct xmc_plan *plan)
 			return -EINVAL;
 	if (plan->n_steps > XMC_STEPS_MAX || plan->n_exec_steps > XMC_STEPS_MAX)
 		return -EINVAL;
-	if (check_via(plan) || check_provocations(plan))
+	if (check_via(plan) || check_provocations(plan) || check_turns(plan))
 		return -EINVAL;
 	if (!plan->n_executors || plan->n_executors > XMC_EXECUTORS_MAX || plan->pace_log2 > 40)
 		return -EINVAL;

@@ -3,12 +3,6 @@
  * the loops leave only for news.
  */
 #include "core.h"
-#include <string.h>
-
-static uint32_t bucket(uint64_t n)
-{
-	return n ? 64 - (uint32_t)__builtin_clzll(n) : 0;
-}
 
 static bool is_wrong(uint32_t outcome)
 {
@@ -144,71 +138,6 @@ static void judge_returned(struct executor *ex, struct verdict *v)
 	}
 }
 
-static uint32_t hash_of(const struct verdict *v)
-{
-	uint64_t h = v->value ^ (uint64_t)v->pc << 17 ^ (uint64_t)(uint32_t)v->signal << 40 ^
-		     (uint64_t)v->outcome << 50 ^ (uint64_t)v->phase << 56;
-
-	return (uint32_t)(h * 0x9e3779b97f4a7c15ull >> 40) % XMC_SIGNATURES_MAX;
-}
-
-/* Open addressing: torn executions come by the million, of a few hundred kinds. */
-static void count_signature(struct xmc_executor_result *out, const struct verdict *v)
-{
-	uint32_t at = hash_of(v);
-
-	for (uint32_t tries = 0; tries < XMC_SIGNATURES_MAX; tries++, at = (at + 1) % XMC_SIGNATURES_MAX) {
-		struct xmc_signature *s = &out->signatures[at];
-
-		if (!s->count)
-			*s = (struct xmc_signature){ .value = v->value, .pc = v->pc, .signal = v->signal,
-						     .code = v->code, .outcome = v->outcome, .phase = v->phase };
-		else if (s->value != v->value || s->pc != v->pc || s->signal != v->signal || s->code != v->code ||
-			 s->outcome != v->outcome || s->phase != v->phase)
-			continue;
-		s->count++;
-		return;
-	}
-	out->signatures_lost++;
-}
-
-static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
-{
-	struct xmc_executor_result *out = ex->out;
-	struct xmc_event *e = &out->ring[out->events % XMC_EVENTS_MAX];
-
-	*e = (struct xmc_event){ .tsc = xmc_arch_ticks(), .done = ex->frame.done, .begun = ex->frame.begun,
-				 .value = v->value, .pc = v->pc, .signal = v->signal, .code = v->code,
-				 .outcome = v->outcome, .phase = v->phase, .provocation = provocation };
-	for (uint32_t i = 0; i < XMC_EVENT_BYTES; i++)
-		e->bytes[i] = ((const volatile uint8_t *)head)[i];	/* volatile: the writer changes them under us */
-	out->events++;
-	if (!out->first_event_ns)
-		out->first_event_ns = now_ns() - ex->core->start_ns;
-	if (ex->core->plan->until == XMC_UNTIL_FIRST_EVENT)
-		atomic_store_explicit(&ex->core->shared.stop, 1, memory_order_relaxed);
-}
-
-static void record_age(struct executor *ex, const struct verdict *v)
-{
-	/* A trap that was to be gone is old by no generation: it is as old as the publication that said so. */
-	uint64_t superseded = ex->frame.done - v->stale_by + (v->stale_by != 0), stamp;
-
-	ex->out->stale_generations[bucket(v->stale_by)]++;
-	if (v->stale_by >= XMC_STAMPS || atomic_load(&ex->core->shared.done) - superseded >= XMC_STAMPS)
-		return;			/* the stamp has been overwritten: the age in ticks is not known */
-	stamp = atomic_load_explicit(&ex->core->shared.stamps[superseded % XMC_STAMPS], memory_order_relaxed);
-	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
-}
-
-void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
-{
-	count_signature(ex->out, v);
-	record_event(ex, v, provocation, head);
-	if (v->outcome == XMC_STALE)
-		record_age(ex, v);
-}
-
 static void account(struct executor *ex, struct verdict *v, struct xmc_slice *slice, uint32_t provocation,
 		    uint32_t phase_over)
 {
@@ -222,14 +151,14 @@ static void account(struct executor *ex, struct verdict *v, struct xmc_slice *sl
 }
 
 /*
- * Whether the loop's two counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
+ * Whether the loop's counts agree with what it began with. An interrupt inside the patched bytes cuts a batch
  * short: then what was left at that moment is what counts, and the execution it interrupted may have been no news.
  */
-static bool counts_agree(const struct xmc_frame *f, uint64_t began_with)
+static bool counts_agree(const struct xmc_frame *f, uint64_t began_with, uint64_t counted)
 {
 	if (!f->interior_left)
-		return f->ran + f->left == began_with;
-	return f->ran + f->interior_left - began_with <= 1;
+		return f->ran + counted + f->left == began_with;
+	return f->ran + counted + f->interior_left - began_with <= 1;
 }
 
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation)
@@ -238,21 +167,27 @@ void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *
 	bool window = ex->core->plan->window, resumed = ex->phase_resumed, faulted = f->fault_signal;
 	uint32_t usual = window ? XMC_NEW : XMC_OLD;
 	uint32_t usual_phase = resumed ? XMC_RESUMED : window ? XMC_POST : XMC_CONCURRENT;
-	uint64_t left = f->interior_left ? f->interior_left : f->left;
+	uint64_t left = f->interior_left ? f->interior_left : f->left, *row = slice->outcomes[usual_phase];
+	struct counted counted = add_up(ex);
 	uint32_t phase_over = f->interior_left ? XMC_INTERIOR : resumed ? XMC_RESUMED : XMC_PHASES;
 	struct verdict v = { .outcome = usual };
 
 	/* A torn execution that changed a count: then claim no execution that cannot be proven. */
-	if (!counts_agree(f, began_with)) {
+	if (!counts_agree(f, began_with, counted.news + counted.torn)) {
 		f->clobbered |= !faulted;
 		left = began_with;
+		counted = (struct counted){ 0 };
 	}
-	slice->outcomes[usual_phase][usual] += began_with - left;
+	row[usual] += began_with - left - counted.news - counted.torn;
+	row[XMC_NEW] += counted.news;
+	row[XMC_TORN] += counted.torn;
+	if (counted.news || counted.torn || left == began_with)
+		account_counted(ex, usual_phase, counted.torn);
 	ex->phase_resumed = faulted;
 	if (!left && !faulted && !f->clobbered)
 		return;
 	if (!left)			/* the last of the batch passed for usual, and left a register changed */
-		slice->outcomes[usual_phase][usual]--;
+		row[counted.news ? XMC_NEW : counted.torn == began_with ? XMC_TORN : usual]--;
 	if (faulted)
 		judge_fault(ex, &v);
 	else if (f->left || f->clobbered)

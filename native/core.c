@@ -1,6 +1,7 @@
 /* core.c - the one run that a process can have at a time: take it, fill it, give it back. */
 #include "core.h"
 #include "publish.h"
+#include "turns.h"
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@ int core_prepare(const struct xmc_plan *plan, const struct xmc_publish *publish,
 	the_core.result = result;
 	the_core.counts = via_process(plan->via) ? &the_core.remote : &result->writer;
 	the_core.pid = getpid();
+	turns_prepare(&the_core);
 	the_core.mem_fd = -1;
 	rc = region_map(&the_core.region, plan);
 	if (rc)

@@ -77,7 +77,7 @@ struct shared {
 	_Alignas(128) _Atomic uint64_t done;	/* generations published as complete */
 	_Atomic uint64_t begun;			/* generations announced as begun */
 	_Alignas(128) _Atomic uint32_t stop;
-	_Atomic uint32_t slice;			/* index of the provocation that is on */
+	_Atomic uint32_t turn;			/* index of the turn that is on */
 	_Atomic uint32_t start;			/* 0 wait, 1 go */
 	_Alignas(128) _Atomic uint64_t stamps[XMC_STAMPS];	/* TSC at publication of generation g, at g mod 64 */
 	_Alignas(128) _Atomic uint64_t park;	/* odd: who gets the writer's signal stays in the handler until it changes */
@@ -94,14 +94,31 @@ struct executor {
 	uint32_t index;
 	uint32_t phase_resumed;		/* 1: the next execution is the first after a recovered signal */
 	uint64_t last;			/* publish: the generation whose code it executed last */
+	uint32_t turn;			/* the turn that its events are credited to */
+	uint64_t recorded_tsc;		/* when the last event was written to the ring */
+	uint64_t n_values;		/* of the frame: an interior execution hides them from the loop */
 	_Alignas(128) _Atomic uint64_t progress;	/* executions, in batches; read by writer and watchdog */
 	_Atomic uint32_t ready;
 	_Atomic uint32_t gone;
 	_Atomic int32_t tid;
+	_Alignas(128) _Atomic uint64_t rewards[XMC_TURNS_MAX];	/* by turn; read by the watchdog */
 	_Alignas(128) _Atomic uint64_t kicks;		/* signals of the writer handled */
 	_Atomic uint64_t parked;			/* the value of `park` that it stays, or last stayed, in the handler for */
 	_Alignas(128) _Atomic uint64_t adopted;		/* publish: it executes no generation older than this again */
 };
+
+/* Who writes one never takes a line, or the pair that is fetched with it, from who writes or reads another. */
+#define XMC_LINES_APART(type, a, b) \
+	_Static_assert(offsetof(type, b) / 128 != offsetof(type, a) / 128, #a " and " #b " share a line")
+XMC_LINES_APART(struct shared, begun, stop);
+XMC_LINES_APART(struct shared, start, stamps);
+XMC_LINES_APART(struct shared, stamps, park);
+XMC_LINES_APART(struct executor, n_values, rewards);
+XMC_LINES_APART(struct executor, recorded_tsc, progress);
+XMC_LINES_APART(struct executor, rewards, progress);
+XMC_LINES_APART(struct executor, tid, kicks);
+XMC_LINES_APART(struct executor, parked, adopted);
+_Static_assert(sizeof(struct executor) % 128 == 0, "two executors share a line");
 
 /*
  * The one run. It lies in pages of its own that a forked writer shares, and so do the executors: what either side
@@ -119,6 +136,8 @@ struct core {
 	uint8_t *alt_stacks;		/* one each, side by side: the handler's stack address says whose it is */
 	struct program programs[XMC_IMAGES_MAX];	/* programs[i] takes the region from image i - 1 to image i */
 	struct program provoke[XMC_PROVOCATIONS_MAX];
+	struct xmc_turn turns[XMC_TURNS_MAX];
+	uint32_t n_turns;
 	pthread_t writer;
 	_Atomic uint32_t writer_gone;
 	pid_t pid;			/* of the process that the executors live in */
@@ -184,8 +203,16 @@ int program_emit(struct program *program, struct micro micro);
 int store_compile(const struct store_job *job, uint32_t store, struct range r);
 int store_compile_split(const struct store_job *job, struct range r, bool back_first);
 
-/* steps.c: one step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
-int step_run(struct core *core, const struct micro *m, uint64_t generation);
+/* steps.c: the code of every step. */
+typedef int (*step_code)(struct core *core, const struct micro *m, uint64_t generation);
+extern const step_code step_table[XMC_STEP_OPS];
+
+/* One step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
+static inline int step_run(struct core *core, const struct micro *m, uint64_t generation)
+{
+	return step_table[m->op](core, m, generation);
+}
+
 /* steps.c: let every parked executor go. */
 void step_release_all(struct core *core);
 /* steps.c: spin for `ticks`, or until the run stops. */
@@ -196,6 +223,19 @@ int register_membarriers(const struct xmc_plan *plan);
 static inline bool run_stopping(struct core *core)
 {
 	return atomic_load_explicit(&core->shared.stop, memory_order_relaxed);
+}
+
+/* No locked instruction: nobody else writes it, and that would wait for every store before it. */
+static inline void report_progress(struct executor *ex)
+{
+	uint64_t progress = atomic_load_explicit(&ex->progress, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(&ex->progress, progress, memory_order_release);
+}
+
+static inline const struct xmc_turn *turn_on(struct core *core)
+{
+	return &core->turns[atomic_load_explicit(&core->shared.turn, memory_order_relaxed)];
 }
 
 /* via.c: ways to the bytes that are no store instruction. Called by the writer; 0 or -errno. */
@@ -231,8 +271,8 @@ void *executor_main(void *executor);
 /* antagonist.c: whether a provocation of the plan wants this antagonist, or (NONE) any. */
 bool wants_antagonist(const struct xmc_plan *plan, uint32_t antagonist);
 
-/* writer.c: the pause that the pace asks for. */
-void pause_between(struct core *core, uint64_t *random);
+/* writer.c: a pause of the pace that is on. */
+void pause_between(struct core *core, uint64_t *random, uint32_t pace_log2);
 
 /* executor.c: put the plan's and a provocation's steps into the frame. 0, -ENOTSUP, -EINVAL. */
 int change_provocation(struct executor *ex, uint32_t provocation);
@@ -246,8 +286,18 @@ int observe_until_stopped(struct executor *ex);
 /* classify.c: account for what ended a batch; called by the executor's own thread. */
 void classify_batch(struct executor *ex, uint64_t began_with, struct xmc_slice *slice, uint32_t provocation);
 
-/* classify.c: put an event, `v`, into signatures, ring and age histograms; `head`: readable bytes that it ran. */
+/* account.c: put an event, `v`, into signatures, ring and age histograms; `head`: readable bytes that it ran. */
 void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head);
+
+/* What the value loop counted itself in a batch: changes of image, and torn values that it knew. */
+struct counted {
+	uint64_t news;
+	uint64_t torn;
+};
+
+/* account.c: add that up; then forget it, after putting the torn ones where events go, if the counts are believed. */
+struct counted add_up(const struct executor *ex);
+void account_counted(struct executor *ex, uint32_t phase, bool believed);
 
 /* fault.c */
 int fault_install(struct core *core);

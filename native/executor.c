@@ -3,7 +3,8 @@
 #include "publish.h"
 
 #define BATCH_BARE 4096			/* executions between two looks at `stop`: some 10 us */
-#define BATCH_STEPS 256			/* the same where every execution also flushes or serializes */
+#define BATCH_STEPS 256			/* the same where every execution also runs steps of the regime */
+#define BATCH_PROVOKED 64		/* the same where it flushes, so that a new turn begins within microseconds */
 
 /* Append the code of `steps` that run `when` to `list`, which holds `used` so far; NULL-terminated. */
 static int append_list(xmc_code *list, uint32_t used, const struct xmc_exec_step *steps, uint32_t n, uint32_t when)
@@ -72,6 +73,26 @@ int change_provocation(struct executor *ex, uint32_t provocation)
 	return rc;
 }
 
+/* Another executor's turn. Whoever waits for our progress must not wait for ever. */
+static void wait_a_little(struct executor *ex)
+{
+	for (uint32_t i = 0; i < 64; i++)
+		xmc_arch_relax();
+	report_progress(ex);
+}
+
+/* What the value loop may take for an image without asking us. One that traps returns nothing. */
+static void know_images(struct executor *ex)
+{
+	const struct xmc_plan *plan = ex->core->plan;
+	struct xmc_frame *f = &ex->frame;
+
+	for (uint32_t i = 0; i < plan->n_images && !plan->window; i++)
+		if (!plan->images[i].traps)
+			f->values[f->n_images++] = plan->images[i].value;
+	ex->n_values = f->n_images;
+}
+
 static int execute_until_stopped(struct executor *ex)
 {
 	struct shared *shared = &ex->core->shared;
@@ -81,24 +102,34 @@ static int execute_until_stopped(struct executor *ex)
 	uint64_t batch = 0;
 	int rc = 0;
 
+	know_images(ex);
 	while (!atomic_load_explicit(&shared->stop, memory_order_relaxed) && !rc) {
-		uint32_t on = atomic_load_explicit(&shared->slice, memory_order_relaxed);
+		const struct xmc_turn *turn = turn_on(ex->core);
+		uint32_t on = turn->provocation;
 		uint64_t count;
 
+		if (ex->index >= turn->executors) {
+			wait_a_little(ex);
+			continue;
+		}
+		ex->turn = (uint32_t)(turn - ex->core->turns);
 		if (on != provocation) {
 			provocation = on;
 			rc = change_provocation(ex, on);
 			loop = loop_for(plan, on);
-			batch = loop == xmc_arch_loop_value || loop == xmc_arch_loop_window ? BATCH_BARE : BATCH_STEPS;
+			batch = plan->provocations[on].n_executor ? BATCH_PROVOKED :
+				plan->n_exec_steps		  ? BATCH_STEPS :
+								    BATCH_BARE;
 		}
 		count = ex->phase_resumed ? 1 : batch;
 		ex->frame.left = count;
+		ex->frame.n_values = ex->n_values;
 		ex->frame.fault_signal = 0;
 		ex->frame.interior_left = 0;
 		loop(&ex->frame);
 		classify_batch(ex, count, &ex->out->slices[on], on);
 		/* Release: whoever waits for progress may rely on these executions having happened. */
-		atomic_fetch_add_explicit(&ex->progress, 1, memory_order_release);
+		report_progress(ex);
 	}
 	return rc;
 }

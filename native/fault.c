@@ -67,14 +67,19 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 		crash(sig, info, context);
 }
 
-/* An execution that is interrupted inside the patched bytes goes on from there, whatever they are by then: mark it. */
+/*
+ * An execution that is interrupted inside the patched bytes goes on from there, whatever they are by then: mark it, and
+ * let the value loop leave with whatever it returns.
+ */
 static void mark_interior(struct executor *ex, void *context)
 {
 	uint64_t offset = xmc_arch_pc(context) - ex->core->region.text;
 
 	if (ex->frame.active && !ex->frame.interior_left && offset > ex->core->plan->head &&
-	    offset < ex->core->plan->patch + ex->core->plan->patch_len)
+	    offset < ex->core->plan->patch + ex->core->plan->patch_len) {
 		ex->frame.interior_left = xmc_arch_end_batch(context);
+		ex->frame.n_values = 0;		/* until the next batch */
+	}
 }
 
 /*

@@ -234,17 +234,17 @@ int publish_until_stopped(struct core *core, struct xmc_writer_result *out)
 	int rc = 0;
 
 	while (!run_stopping(core) && !rc) {
-		uint32_t provocation = atomic_load_explicit(&core->shared.slice, memory_order_relaxed);
+		const struct xmc_turn *turn = turn_on(core);
 
-		rc = publish_once(core, generation + 1, provocation);
+		rc = publish_once(core, generation + 1, turn->provocation);
 		if (rc)
 			break;
 		out->patches = ++generation;
-		out->slice_patches[provocation]++;
+		out->slice_patches[turn->provocation]++;
 		if (generation == plan->limit_patches)
 			atomic_store(&core->shared.stop, 1);
-		if (plan->pace_log2)
-			pause_between(core, &random);
+		if (turn->pace_log2)
+			pause_between(core, &random, turn->pace_log2);
 	}
 	return rc == -EINTR ? 0 : rc;
 }

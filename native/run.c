@@ -1,11 +1,11 @@
 /* run.c - one run from plan to result: threads up, watch, threads down. */
 #include "core.h"
 #include "publish.h"
+#include "turns.h"
 #include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 
-#define TICK_NS 10000000ull		/* the watchdog's: often enough for 0.1 s hangs, seldom enough to disturb little */
 #define GRACE_NS 8000000000ull		/* for threads to end after `stop`: an overloaded machine starves pinned ones */
 #define FAST_TICK_NS 1000000ull
 
@@ -40,82 +40,19 @@ static bool over(uint64_t now)
 	       *(volatile uint32_t *)&the_core.result->stop || atomic_load(&the_core.shared.stop);
 }
 
-/* What the watchdog has in hand. Times are of CLOCK_MONOTONIC, in ns. */
-struct round {
-	uint64_t now;
-	uint64_t last;			/* when `slice` was last charged for its time */
-	uint64_t turn;			/* when the next provocation takes over; UINT64_MAX: never */
-	uint64_t poke;			/* when the provocation's next signal is due; UINT64_MAX: never */
-	uint64_t random;
-	uint32_t slice;
-	struct watch watch[XMC_EXECUTORS_MAX];
-};
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Uniform in 1 to twice the mean: random, so that signals do not fall into step with anything. */
-static uint64_t next_poke(struct round *r)
-{
-	uint64_t mean_ns = the_core.plan->provocations[r->slice].signal_us * 1000ull;
-
-	if (!mean_ns)
-		return UINT64_MAX;
-	r->random = r->random * 6364136223846793005ull + 1442695040888963407ull;
-	return r->now + 1 + (r->random >> 33) % (2 * mean_ns);
-}
-
-static uint64_t next_wake(const struct round *r)
-{
-	const struct xmc_plan *plan = the_core.plan;
-	uint64_t next = least(least(r->now + TICK_NS, r->turn), r->poke);
-
-	return plan->limit_ns ? least(next, the_core.start_ns + plan->limit_ns) : next;
-}
-
-static void poke_executors(void)
-{
-	for (uint32_t i = 0; i < the_core.plan->n_executors; i++)
-		if (!atomic_load_explicit(&the_core.executors[i].gone, memory_order_acquire))
-			the_core.result->signals_sent += !pthread_kill(the_core.executors[i].thread, the_core.poke_signal);
-}
-
-static void turn_provocation(struct round *r)
-{
-	const struct xmc_plan *plan = the_core.plan;
-
-	if (r->now >= r->turn) {
-		r->slice = (r->slice + 1) % plan->n_provocations;
-		atomic_store_explicit(&the_core.shared.slice, r->slice, memory_order_relaxed);
-		r->turn = r->now + plan->slice_us * 1000ull;
-		r->poke = next_poke(r);
-	} else if (r->now >= r->poke) {
-		poke_executors();
-		r->poke = next_poke(r);
-	}
-}
-
-/* The calling thread's work while the others race: turn the provocations, notice hangs, end the run. */
+/* The calling thread's work while the others race: turn the turns, notice hangs, end the run. */
 static void watchdog(void)
 {
 	static struct round r;
-	const struct xmc_plan *plan = the_core.plan;
 
-	r = (struct round){ .now = the_core.start_ns, .last = the_core.start_ns, .random = plan->seed };
-	r.turn = plan->n_provocations > 1 && plan->slice_us ? r.now + plan->slice_us * 1000ull : UINT64_MAX;
-	r.poke = next_poke(&r);
+	round_begin(&the_core, &r);
 	while (!over(r.now)) {
-		sleep_until(next_wake(&r));
-		r.now = now_ns();
-		the_core.result->slice_ns[r.slice] += r.now - r.last;
-		the_core.result->elapsed_ns = r.now - the_core.start_ns;
-		r.last = r.now;
-		turn_provocation(&r);
+		sleep_until(round_next_wake(&the_core, &r));
+		round_go_on(&the_core, &r);
 		watch_executors(r.watch);
 		process_watch(&the_core);
 	}
+	round_end(&the_core, &r);
 	atomic_store(&the_core.shared.stop, 1);
 	for (uint64_t until = r.now + GRACE_NS; !all_gone() && now_ns() < until;) {
 		sleep_until(now_ns() + FAST_TICK_NS);
@@ -250,30 +187,6 @@ int xmc_run(const struct xmc_plan *plan, struct xmc_result *result)
 int xmc_publish(const struct xmc_plan *plan, const struct xmc_publish *publish, struct xmc_result *result)
 {
 	return publish_check(plan, publish) ? -EINVAL : run(plan, publish, result);
-}
-
-uint64_t xmc_bare_loop(const struct xmc_plan *plan, uint64_t limit_ns, uint64_t *ns)
-{
-	uint64_t (*volatile entry)(void);
-	uint64_t (*call)(void);
-	uint64_t n = 0, good = 0, expect = plan->images[0].value, start;
-	struct region region = { 0 };
-
-	if (plan_check(plan) || region_map(&region, plan)) {
-		region_unmap(&region);
-		return 0;
-	}
-	entry = (uint64_t (*)(void))(uintptr_t)(region.text + plan->entry);
-	call = entry;
-	start = now_ns();
-	do {
-		for (uint32_t i = 0; i < 4096; i++)
-			good += call() == expect;
-		n += 4096;
-		*ns = now_ns() - start;
-	} while (*ns < limit_ns);
-	region_unmap(&region);
-	return good == n ? n : 0;
 }
 
 int xmc_die_with_parent(void)

@@ -271,9 +271,4 @@ static int step_publish(struct core *core, const struct micro *m, uint64_t gener
 
 _Static_assert(STEPS(COUNT) == XMC_STEP_OPS, "a step has no function, or two");
 
-static int (*const steps[XMC_STEP_OPS])(struct core *, const struct micro *, uint64_t) = { STEPS(ENTRY) };
-
-int step_run(struct core *core, const struct micro *m, uint64_t generation)
-{
-	return steps[m->op](core, m, generation);
-}
+const step_code step_table[XMC_STEP_OPS] = { STEPS(ENTRY) };

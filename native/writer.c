@@ -2,6 +2,8 @@
 #include "core.h"
 #include "publish.h"
 
+#define BURST 64			/* patches between two looks at `stop` and at the turn */
+
 /* xorshift64*: the pace must be reproducible from the seed and cost nothing. */
 static uint64_t next_random(uint64_t *state)
 {
@@ -15,10 +17,10 @@ static uint64_t next_random(uint64_t *state)
 }
 
 /* Log-uniform: as many pauses between 8 and 16 ticks as between 1024 and 2048, so that no scale is left out. */
-void pause_between(struct core *core, uint64_t *random)
+void pause_between(struct core *core, uint64_t *random, uint32_t pace_log2)
 {
 	uint64_t r = next_random(random);
-	uint32_t log2 = (uint32_t)(r >> 56) % (core->plan->pace_log2 + 1);
+	uint32_t log2 = (uint32_t)(r >> 56) % (pace_log2 + 1);
 	uint64_t ticks = (r & 0xffffffffffff) & ((1ull << log2) - 1);
 
 	if (ticks)
@@ -27,11 +29,13 @@ void pause_between(struct core *core, uint64_t *random)
 
 static int run_program(struct core *core, const struct program *program, uint64_t generation)
 {
-	for (uint32_t i = 0; i < program->n; i++) {
-		int rc = step_run(core, &program->micro[i], generation);
+	const struct micro *end = program->micro + program->n;
+
+	for (const struct micro *m = program->micro; m != end; m++) {
+		int rc = step_run(core, m, generation);
 
 		if (rc) {
-			core->counts->failed_step = program->micro[i].step + 1;
+			core->counts->failed_step = m->step + 1;
 			return rc;
 		}
 	}
@@ -43,10 +47,8 @@ static int run_program(struct core *core, const struct program *program, uint64_
  * stores of the program (on x86 it costs nothing, TSO orders them), so an executor that met any new byte and then
  * loads `begun` sees at least this generation.
  */
-static int patch_once(struct core *core, uint64_t generation, uint32_t provocation)
+static int patch_once(struct core *core, uint64_t generation, uint32_t image, uint32_t provocation)
 {
-	uint32_t image = (uint32_t)(generation % core->plan->n_images);
-
 	(void)run_program(core, &core->provoke[provocation], generation);
 	if (!core->plan->n_steps)
 		return 0;
@@ -57,27 +59,98 @@ static int patch_once(struct core *core, uint64_t generation, uint32_t provocati
 	return run_program(core, &core->programs[image], generation);
 }
 
+/* What a burst stores: the same place each time. `width` 0: these programs are more than that. */
+struct burst {
+	uint64_t address;
+	uint64_t value[XMC_IMAGES_MAX];
+	uint32_t width;
+};
+
+static struct burst burst_of(const struct core *core)
+{
+	struct burst burst = { .address = core->programs[0].micro[0].address };
+
+	if (core->plan->window || via_kernel(core->plan->via))
+		return burst;
+	for (uint32_t i = 0; i < core->plan->n_images; i++) {
+		const struct micro *m = core->programs[i].micro;
+
+		if (core->programs[i].n != 1 || m->op != XMC_STEP_STORE || m->form || m->address != burst.address)
+			return burst;
+		burst.value[i] = m->value;
+	}
+	burst.width = core->programs[0].micro[0].width;
+	return burst;
+}
+
+/*
+ * `n` patches of one store each, with nothing in between: two nanoseconds are all that a bare loop takes. Inlined for each
+ * width, so that the store is one instruction without a branch in front. Returns the image it ended with.
+ */
+static inline __attribute__((always_inline)) uint32_t store_burst(const struct burst *burst, uint32_t width,
+								   uint32_t image, uint32_t images, uint64_t n)
+{
+	while (n--) {
+		image = image + 1 == images ? 0 : image + 1;
+		xmc_arch_store(burst->address, burst->value[image], width);
+	}
+	return image;
+}
+
+static uint32_t patch_burst(const struct burst *burst, uint32_t image, uint32_t images, uint64_t n)
+{
+	switch (burst->width) {
+	case 1:
+		return store_burst(burst, 1, image, images, n);
+	case 2:
+		return store_burst(burst, 2, image, images, n);
+	case 4:
+		return store_burst(burst, 4, image, images, n);
+	default:
+		return store_burst(burst, 8, image, images, n);
+	}
+}
+
+/* Patches that may go in one burst under `turn`: 1 where anything happens between them. */
+static uint64_t burst_length(const struct core *core, const struct burst *burst, const struct xmc_turn *turn,
+			     uint64_t generation)
+{
+	uint64_t left = core->plan->limit_patches - generation; /* no limit: as good as none */
+
+	if (!burst->width || turn->pace_log2 || core->provoke[turn->provocation].n)
+		return 1;
+	return left && left < BURST ? left : BURST;
+}
+
 static int patch_until_stopped(struct core *core, struct xmc_writer_result *out)
 {
 	const struct xmc_plan *plan = core->plan;
 	uint64_t random = plan->seed * 2 + 1, generation = 0;
+	uint32_t image = 0;		/* of `generation`: counted, because a division would cost as much as the store */
+	const struct burst burst = burst_of(core);
 	int rc = 0;
 
 	while (!run_stopping(core) && !rc) {
-		uint32_t provocation = atomic_load_explicit(&core->shared.slice, memory_order_relaxed);
+		const struct xmc_turn *turn = turn_on(core);
+		uint64_t n = burst_length(core, &burst, turn, generation);
 
-		rc = patch_once(core, generation + 1, provocation);
+		if (n > 1) {
+			image = patch_burst(&burst, image, plan->n_images, n);
+		} else {
+			image = image + 1 == plan->n_images ? 0 : image + 1;
+			rc = patch_once(core, generation + 1, image, turn->provocation);
+		}
 		if (rc)
 			break;
 		if (plan->n_steps) {
-			generation++;
+			generation += n;
 			out->patches = generation;
-			out->slice_patches[provocation]++;
+			out->slice_patches[turn->provocation] += n;
 			if (generation == plan->limit_patches)
 				atomic_store(&core->shared.stop, 1);
 		}
-		if (plan->pace_log2)
-			pause_between(core, &random);
+		if (turn->pace_log2)
+			pause_between(core, &random, turn->pace_log2);
 	}
 	step_release_all(core);
 	return rc == -EINTR ? 0 : rc;

@@ -20,6 +20,9 @@ enum xmc_limit {
 	XMC_MIXES_MAX = 4096,
 	XMC_EXECUTORS_MAX = 64,
 	XMC_PROVOCATIONS_MAX = 16,
+	XMC_TURNS_MAX = 128,
+	XMC_CHOICES_MAX = 4096,
+	XMC_APART = 16,			/* words between what two CPUs write: two lines, which prefetchers fetch together */
 	XMC_SIGNATURES_MAX = 1024,	/* a power of two: they are hashed */
 	XMC_EVENTS_MAX = 32,
 	XMC_EVENT_BYTES = 16,
@@ -173,6 +176,14 @@ struct xmc_provocation {
 	struct xmc_exec_step executor[4];
 };
 
+/* What is on together for a slice of time. */
+struct xmc_turn {
+	uint32_t provocation;		/* index */
+	uint32_t pace_log2;		/* as in struct xmc_plan */
+	uint32_t executors;		/* the first so many execute, the others wait */
+	uint32_t reserved;
+};
+
 struct xmc_image {
 	uint8_t bytes[XMC_IMAGE_BYTES_MAX];
 	uint64_t value;			/* what the region returns */
@@ -212,7 +223,9 @@ struct xmc_plan {
 	uint32_t n_provocations;	/* at least 1 */
 	uint32_t n_executors;
 	uint32_t until;			/* enum xmc_until */
-	uint32_t slice_us;		/* time a provocation stays on before the next takes over */
+	uint32_t slice_us;		/* longest time that a turn stays on before the next one */
+	uint32_t n_turns;		/* 0: the provocations take equal turns; else whichever of `turns` shows most is
+					   on most, and each at least a quarter of an even share */
 	int32_t writer_cpu;		/* -1: no writer at all */
 	int32_t executor_cpu[XMC_EXECUTORS_MAX];
 	uint32_t pace_log2;		/* pause after each patch: 0 to 2^u - 1 ticks, u uniform in 0..pace_log2; 0: none */
@@ -224,6 +237,7 @@ struct xmc_plan {
 	struct xmc_step steps[XMC_STEPS_MAX];
 	struct xmc_exec_step exec_steps[XMC_STEPS_MAX];
 	struct xmc_provocation provocations[XMC_PROVOCATIONS_MAX];
+	struct xmc_turn turns[XMC_TURNS_MAX];
 	struct xmc_image images[XMC_IMAGES_MAX];
 	struct xmc_pad pads[XMC_PADS_MAX];
 };
@@ -287,7 +301,9 @@ struct xmc_executor_result {
 	uint64_t switches_forced;
 	uint64_t clobbers;		/* executions that returned but left a wrong value in a loop register */
 	uint64_t signatures_lost;	/* events whose signature found no free entry */
-	uint64_t events;		/* ever written to the ring: the last XMC_EVENTS_MAX are kept */
+	uint64_t events;		/* all there were */
+	uint64_t recorded;		/* ever written to the ring, whose last XMC_EVENTS_MAX are kept: the first ones,
+					   and of the others those that come 2^16 ticks or more after the one before */
 	uint64_t first_event_ns;	/* from the start of the run; 0: none */
 	uint64_t stale_generations[XMC_BUCKETS];
 	uint64_t stale_ticks[XMC_BUCKETS];
@@ -297,6 +313,7 @@ struct xmc_executor_result {
 	struct xmc_pair pairs[XMC_IMAGE_BYTES_MAX];	/* observe only: bytes i and i + 1 of the patch; at
 							   patch_len - 1 its first and its last byte */
 	uint64_t samples_discarded;	/* pairs whose two reads lay too far apart in time */
+	uint64_t apart[XMC_APART];
 };
 
 struct xmc_writer_result {
@@ -323,6 +340,14 @@ struct xmc_crash {
 	uint64_t address;
 };
 
+/* One slice: which turn was on, for how long, and what the executors saw under it meanwhile. */
+struct xmc_choice {
+	uint32_t turn;
+	uint32_t reserved;
+	uint64_t ns;
+	uint64_t reward;		/* events; one in the post phase, which a regime claims not to have, is worth 1000 */
+};
+
 struct xmc_result {
 	uint32_t state;			/* 0 not begun, 1 running, 2 ended */
 	uint32_t stop;			/* anyone may set it to end the run within a watchdog tick */
@@ -337,8 +362,12 @@ struct xmc_result {
 	uint64_t antagonist_rounds[XMC_PROVOCATIONS_MAX];	/* what the antagonist did, in rounds */
 	int32_t antagonist_error;	/* 0, or -errno that kept it from its CPU */
 	uint32_t huge_pages;		/* pages of 2 MiB that the region still lay in when the run ended */
+	uint64_t n_choices;		/* slices there were; the first XMC_CHOICES_MAX are kept */
+	struct xmc_choice choices[XMC_CHOICES_MAX];
 	struct xmc_crash crash;
+	uint64_t before_writer[XMC_APART];
 	struct xmc_writer_result writer;
+	uint64_t behind_writer[XMC_APART];
 	struct xmc_executor_result executors[XMC_EXECUTORS_MAX];
 };
 
@@ -471,10 +500,10 @@ struct xmc_mix {
 int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix *mixes, struct xmc_signature *out);
 
 /*
- * Time a bare loop that calls image 0 of the plan's region and counts, compiled from C: the baseline of the value
- * loop. Returns executions made in about limit_ns on the calling thread, and the time taken in *ns; or 0 on failure.
+ * Choose `n` turns out of `n_turns` one after the other, as a run would that was told the times and rewards in
+ * `choices`; fills in each choice's turn. Returns 0 or -EINVAL. Not for two threads at a time.
  */
-uint64_t xmc_bare_loop(const struct xmc_plan *plan, uint64_t limit_ns, uint64_t *ns);
+int xmc_replay(uint32_t n_turns, uint32_t n, struct xmc_choice *choices);
 
 /* Ask the kernel to kill this process when the thread that started it dies. Returns 0 or -errno. */
 int xmc_die_with_parent(void);

@@ -13,6 +13,9 @@ class Lib(Protocol):
     XMC_MIXES_MAX: int
     XMC_EXECUTORS_MAX: int
     XMC_PROVOCATIONS_MAX: int
+    XMC_TURNS_MAX: int
+    XMC_CHOICES_MAX: int
+    XMC_APART: int
     XMC_SIGNATURES_MAX: int
     XMC_EVENTS_MAX: int
     XMC_EVENT_BYTES: int
@@ -163,7 +166,7 @@ class Lib(Protocol):
     XMC_RIGHTS_RWX: int
     def xmc_publish(self, plan: FFI.CData, publish: FFI.CData, result: FFI.CData, /) -> int: ...
     def xmc_run_mixes(self, plan: FFI.CData, n: int, mixes: FFI.CData, out: FFI.CData, /) -> int: ...
-    def xmc_bare_loop(self, plan: FFI.CData, limit_ns: int, ns: FFI.CData, /) -> int: ...
+    def xmc_replay(self, n_turns: int, n: int, choices: FFI.CData, /) -> int: ...
     def xmc_die_with_parent(self, /) -> int: ...
 
 ffi: FFI

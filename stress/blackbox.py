@@ -74,8 +74,8 @@ def _signatures(executor: Any) -> list[dict[str, Any]]:
 
 
 def _events(executor: Any, provocations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept = min(int(executor.events), lib.XMC_EVENTS_MAX)
-    first = int(executor.events) - kept
+    kept = min(int(executor.recorded), lib.XMC_EVENTS_MAX)
+    first = int(executor.recorded) - kept
     ring = (executor.ring[(first + i) % lib.XMC_EVENTS_MAX] for i in range(kept))
     return [
         {
@@ -137,6 +137,15 @@ def _antagonist(plan: dict[str, Any], provocation: int, rounds: int) -> dict[str
     return {"antagonist": {"cpu": cpu, "shares": shares, "rounds": rounds}}
 
 
+def _choices(result: Any) -> str:
+    """Which of the plan's turns was on, for how many nanoseconds, and its reward: `3,250113,0`, a space between slices.
+
+    One string: as lists they would be most of what a record takes in memory.
+    """
+    kept = min(int(result.n_choices), lib.XMC_CHOICES_MAX)
+    return " ".join(f"{c.turn},{c.ns},{c.reward}" for c in result.choices[0:kept])
+
+
 def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
     """What `box` says about the run of `plan`, also when that run did not end: the counted half of a record."""
     r: Any = ffi.cast("struct xmc_result *", ffi.from_buffer(box))
@@ -172,6 +181,8 @@ def decode(plan: dict[str, Any], box: Any) -> dict[str, Any]:
         "writer": _usage(r.writer) | {"hops": int(r.writer.hops)},
         "executors": [_executor(x) for x in executors],
         "tsc_hz": int(r.tsc_hz),
+        "slices": int(r.n_choices),
+        "choices": _choices(r),
         "signals_sent": int(r.signals_sent),
         "hangs_signalled": int(r.hangs_signalled),
         "guard_waits": int(r.guard_waits),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -18,7 +17,6 @@ from stress import __version__, severity
 from stress.errors import StressError, UsageError
 from stress.formats import FORMATS, format_of, write
 from stress.model import Grade
-from stress.sites import STORES
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
@@ -64,9 +62,6 @@ def _choose_profile(context: click.Context, _option: click.Parameter, name: str 
     return name
 
 
-_STORES_HELP = f"{', '.join(STORES)}, or all."
-
-
 def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose cells, the same for every command that takes any."""
     options = [
@@ -78,7 +73,9 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
             help="usual, in, in8..in64, x64+2, x64 (middle), x64+*, all.",
             **_many,
         ),
-        click.option("--stores", default=("whole",), help=_STORES_HELP, **_many),
+        click.option(
+            "--stores", default=("whole",), help="How the bytes land: `stress list stores`, or all.", **_many
+        ),
         click.option("--provoke", default=("auto",), help="A provocation, all, or auto: in turns.", **_many),
         click.option(
             "--placements", default=("auto",), help="smt, l2, l3, package, cross, all, auto.", **_many
@@ -112,6 +109,8 @@ def _say(text: str) -> None:
 
 
 def _echo_json(data: Any) -> None:
+    import json
+
     click.echo(json.dumps(data, indent=1))
 
 

@@ -61,11 +61,15 @@ class Verdict:
     grade: Grade
     promise_level: Level
     reasons: tuple[str, ...]
-    upper_bound: float
     trials: int
     events: int
     proving: int = 0
     only_short: bool = False
+
+    @property
+    def upper_bound(self) -> float:
+        """Made when asked for: an exact bound takes as long as a grade, and most are shown without."""
+        return upper_bound_95(self.events, self.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +122,15 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     looked_for = EVENTS if trap_expected else (*EVENTS, Outcome.TRAP)
     vendor = vendor or record["vendor"]
     trials, events = total(counts), total(counts, *looked_for)
-    bound = upper_bound_95(events, trials)
     seen = charges(record, counts, looked_for, promises, vendor)
     if seen:
         level = seen[0].promise.level
-        return Verdict(
-            GRADES[level], level, (*_tell_all(seen, trials), *_ended(record)), bound, trials, events
-        )
+        return Verdict(GRADES[level], level, (*_tell_all(seen, trials), *_ended(record)), trials, events)
     at_stake, phases = _at_stake(promise_for(record, promises, vendor))
     proving = sum(sum(counts.get(phase, {}).values()) for phase in phases)
     lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
     verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
+    bound = upper_bound_95(0, trials)
     none = [
         f"none of {trials:,} executions showed anything: less than {short_rate(bound)} each, one-sided 95 %"
     ]
@@ -136,7 +138,7 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     reasons = [*lacking, *(none if trials else []), *clean, f"what is promised: {_tell(at_stake)}"]
     only_short = bool(lacking) and not _ended(record)
     proving = 0 if control is False else proving
-    return Verdict(verdict, at_stake.level, tuple(reasons), bound, trials, events, proving, only_short)
+    return Verdict(verdict, at_stake.level, tuple(reasons), trials, events, proving, only_short)
 
 
 def aggregate(records: Iterable[Record], promises: Promises, vendor: str = "") -> list[RegimeLine]:

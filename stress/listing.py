@@ -23,7 +23,6 @@ from stress.model import Case, Image, Provocation, Publishing, Regime
 from stress.plan import alone
 from stress.promises import load_promises
 from stress.regimes import load_provocations
-from stress.runner import execute_mixes
 from stress.sites import STORES, kinds_of
 from stress.topology import relation
 
@@ -231,6 +230,8 @@ def _mixes(case: Case, every: bool) -> list[str]:
     """The byte mixes of `case`, executed here one by one; or in one line why not."""
     host = read_host()
     try:
+        from stress.runner import execute_mixes  # here: lists need no processes, and have to be quick
+
         images, did = execute_mixes(alone(case, host.topology.cpus[0].number, host.features))
     except HostError as error:
         return [str(error)]

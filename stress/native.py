@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from stress._native import ffi, lib
@@ -110,6 +111,10 @@ def _native_plan(plan: dict[str, Any]) -> Any:
             _fill_step(inner, *step)
         for inner, exec_step in zip(slot.executor, provocation["executor"], strict=False):
             _fill_exec_step(inner, *exec_step)
+    turns = plan.get("turns", [])
+    p.n_turns = len(turns)
+    for slot, (provocation, pace_log2, executors) in zip(p.turns, turns, strict=False):
+        slot.provocation, slot.pace_log2, slot.executors = provocation, pace_log2, executors
     p.writer_cpu, p.n_executors = plan["cpus"]["writer"], len(plan["cpus"]["executors"])
     for i, cpu in enumerate(plan["cpus"]["executors"]):
         p.executor_cpu[i] = cpu
@@ -199,13 +204,17 @@ def run_mixes(plan: dict[str, Any], mixes: list[bytes]) -> list[tuple[str, int, 
     return [(signal_name(s.signal), int(s.code), int(s.pc), int(s.value)) for s in out]
 
 
-def bare_loop(plan: dict[str, Any], seconds: float) -> float:
-    """Calls a second of a bare C loop that calls image 0 of the plan's region and counts: the value loop's baseline."""
-    ns: Any = ffi.new("uint64_t *")
-    n = lib.xmc_bare_loop(_native_plan(plan), int(seconds * 1e9), ns)
-    if not n:
-        raise NativeError("the bare loop did not run: no writable and executable mapping")
-    return float(n) * 1e9 / float(ns[0])
+def replay(turns: int, told: Sequence[tuple[int, int]]) -> list[int]:
+    """The turns, of `turns` that there are, that a run chooses one after the other when it is `told` this of each.
+
+    `told`: nanoseconds that it was on, and its reward, as in a record's `choices`.
+    """
+    choices: Any = ffi.new("struct xmc_choice[]", len(told))
+    for slot, (ns, reward) in zip(choices, told, strict=True):
+        slot.ns, slot.reward = ns, reward
+    if code := -int(lib.xmc_replay(turns, len(told), choices)):
+        raise NativeError(f"no turn can be chosen: {os.strerror(code)}", code)
+    return [int(choice.turn) for choice in choices]
 
 
 def die_with_parent() -> None:

@@ -40,6 +40,10 @@ PACE_LOG2 = 12
 concurrent and the post phase see many executions (docs/design.md)."""
 
 
+PACES_LOG2 = (0, 18)
+"""The paces that have turns beside the plan's own: no pause at all, and pauses that reach 100 microseconds."""
+
+
 def select(known: Mapping[str, T], words: Iterable[str], option: str) -> list[T]:
     """The values of `known` that `words` name: names, globs, comma lists, or `all`; in the order of `known`.
 
@@ -174,6 +178,18 @@ def _region(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _turns(plan: Plan) -> list[list[int]]:
+    """What takes turns, in the order of the first turns: provocation (its index), pace, number of executors.
+
+    None where there is one provocation: then nothing is chosen. Published code is waited for by all executors.
+    """
+    cell, paces = plan.cell, dict.fromkeys((plan.pace_log2, *PACES_LOG2))
+    every = len(cell.placement.executor_cpus)
+    crews = dict.fromkeys((every,) if cell.regime.publish else (every, 1))
+    some = range(len(cell.provocations)) if len(cell.provocations) > 1 else ()
+    return [[i, pace, crew] for crew in crews for pace in paces for i in some]
+
+
 def as_dict(plan: Plan) -> dict[str, Any]:
     """`plan` with every name resolved, ready for JSON: what the native core needs, and all of it."""
     cell, limits = plan.cell, plan.limits
@@ -212,6 +228,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "pace_log2": plan.pace_log2,
         "slice_us": plan.slice_us,
+        "turns": _turns(plan),
         "hang_ms": plan.hang_ms,
         "repeat": plan.repeat,
     }

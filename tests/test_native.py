@@ -485,6 +485,11 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "half a patch": {"writer": [["store", "front", "new"]]},
     "a trap left behind": {"writer": [NEW, ["store", "first", "trap"]]},
     "too long a pace": {"pace_log2": 41},
+    "too many turns": {"turns": [[0, 0, 1]] * 129},
+    "a turn of no provocation": {"turns": [[0, 0, 1], [1, 0, 1]]},
+    "a turn of no executor": {"turns": [[0, 0, 0]]},
+    "a turn of too many executors": {"turns": [[0, 0, 2]]},
+    "a turn of too long a pace": {"turns": [[0, 41, 1]]},
 }
 
 
@@ -907,14 +912,3 @@ def test_one_run_at_a_time_and_whoever_sets_stop_ends_it() -> None:
 
 def test_a_store_that_the_part_does_not_fit_is_told_at_planning() -> None:
     assert misfit(make_case(image("90" * 40), image("91" * 40), patch=(0, 40)), Site(64, 8), "whole")
-
-
-@pytest.mark.hardware
-def test_a_bare_loop_runs_the_same_region() -> None:
-    done = script(
-        """
-        plan = as_dict(make_plan(MOV, regime(), Limits(0.1)))
-        print(1e6 < native.bare_loop(plan, 0.05) < 1e10)
-        """
-    )
-    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -17,7 +17,10 @@
  *
  * The loops, in pseudo-code (F is the frame, which is also the stack pointer's place: see struct xmc_frame):
  *
- *   value:    do { v = call(F.entry); if (v != F.expect) break; } while (--F.left)
+ *   value:    do { v = call(F.entry)
+ *                  if (v != F.expect) {
+ *                          i = the last with F.values[i] == v, or break; F.counts[i]++
+ *                          if (i < F.n_images) F.expect = v } } while (--F.left)
  *   window:   do { F.done = load-acquire(F.published)
  *                  v = call(F.entry)
  *                  F.begun = load-acquire(F.announced)
@@ -43,6 +46,7 @@
 
 #define XMC_FRAME_GUARDS 8
 #define XMC_FRAME_STEPS 8
+#define XMC_FRAME_VALUES 48
 
 typedef void (*xmc_code)(void);
 
@@ -76,7 +80,7 @@ struct xmc_frame {
 	uint64_t arena;			/* XMC_ARENA_PAGES pages of harmless code, for the steps that need other code */
 	uint64_t bait;			/* code that returns, and whose return is predicted into the region */
 	uint64_t self;			/* the frame's own address */
-	uint64_t ran;			/* executions that were no news: with `left`, what the loop began with */
+	uint64_t ran;			/* executions that were no news: with `counts` and `left`, what the loop began with */
 	/* The publish loops' own. Slot of generation g: base + (g & mask) * stride. */
 	uint64_t base;
 	uint64_t mask;
@@ -85,6 +89,11 @@ struct xmc_frame {
 	uint64_t firsts;		/* executions that were the first of their generation */
 	uint64_t first;			/* 1: the last execution was */
 	uint64_t random;
+	/* The value loops' own: values that are counted without leaving the loop. First what the images return. */
+	uint64_t n_images;
+	uint64_t n_values;
+	uint64_t values[XMC_FRAME_VALUES];
+	uint64_t counts[XMC_FRAME_VALUES];	/* executions that returned each, and not what was expected */
 	/* Below: not touched by assembly. */
 	uint64_t fault_pc;
 	uint64_t fault_address;

@@ -37,6 +37,10 @@ _Static_assert(offsetof(struct xmc_frame, adopted) == 440, "loops.S: F_ADOPTED")
 _Static_assert(offsetof(struct xmc_frame, firsts) == 448, "loops.S: F_FIRSTS");
 _Static_assert(offsetof(struct xmc_frame, first) == 456, "loops.S: F_FIRST");
 _Static_assert(offsetof(struct xmc_frame, random) == 464, "loops.S: F_RANDOM");
+_Static_assert(offsetof(struct xmc_frame, n_images) == 472, "loops.S: F_N_IMAGES");
+_Static_assert(offsetof(struct xmc_frame, n_values) == 480, "loops.S: F_N_VALUES");
+_Static_assert(offsetof(struct xmc_frame, values) == 488, "loops.S: F_VALUES");
+_Static_assert(offsetof(struct xmc_frame, counts) == 872, "loops.S: F_COUNTS");
 
 const uint8_t xmc_arch_trap[4] = { 0xcc };
 const uint32_t xmc_arch_trap_len = 1;

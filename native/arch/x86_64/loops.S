@@ -25,6 +25,38 @@
 	jmp	loop_leave
 	.endm
 
+/*
+ * Another image than the last is what an unthrottled writer makes of most executions, and torn values that have been seen
+ * often come in their millions: they are counted here and now. rcx is poisoned again: no region meets an accessible
+ * address.
+ */
+	.macro	value_tail again
+	xor	%eax, %eax
+	call	*F_ENTRY(%rsp)
+	cmp	%rbp, %rax
+	jne	3f
+	inc	%r15
+2:	dec	%rbx
+	jnz	\again
+	jmp	loop_leave
+3:	cmp	%rsp, F_SELF(%rsp)		/* a torn return may pop too much, and this writes to the frame */
+	jne	loop_leave
+	cmp	%rbp, F_EXPECT(%rsp)		/* and what changed may be the value that is no news */
+	jne	loop_leave
+	mov	F_N_VALUES(%rsp), %rcx
+4:	dec	%rcx
+	js	loop_leave
+	cmp	%rax, F_VALUES(%rsp, %rcx, 8)
+	jne	4b
+	incq	F_COUNTS(%rsp, %rcx, 8)
+	cmp	F_N_IMAGES(%rsp), %rcx
+	jae	5f
+	mov	%rax, %rbp
+	mov	%rax, F_EXPECT(%rsp)
+5:	mov	F_POISON(%rsp), %rcx
+	jmp	2b
+	.endm
+
 /* Load done. A plain load is a load-acquire on x86; what it does not order is the fetch of the code that is called. */
 	.macro	load_done
 	mov	F_PUBLISHED(%rsp), %rax
@@ -38,14 +70,7 @@
 xmc_arch_loop_value:
 	enter
 	.p2align 6
-1:	xor	%eax, %eax
-	call	*F_ENTRY(%rsp)
-	cmp	%rbp, %rax
-	jne	loop_leave
-	inc	%r15
-	dec	%rbx
-	jnz	1b
-	jmp	loop_leave
+1:	value_tail 1b
 	.size	xmc_arch_loop_value, . - xmc_arch_loop_value
 
 	.globl	xmc_arch_loop_value_steps
@@ -55,14 +80,7 @@ xmc_arch_loop_value_steps:
 	enter
 	.p2align 6
 1:	walk	F_BEFORE
-	xor	%eax, %eax
-	call	*F_ENTRY(%rsp)
-	cmp	%rbp, %rax
-	jne	loop_leave
-	inc	%r15
-	dec	%rbx
-	jnz	1b
-	jmp	loop_leave
+	value_tail 1b
 	.size	xmc_arch_loop_value_steps, . - xmc_arch_loop_value_steps
 
 	.globl	xmc_arch_loop_window
