@@ -261,10 +261,10 @@ def list_(what: str, style: str, **options: Any) -> None:
 @click.option("--all", "every", is_flag=True, help="Every byte mix, however many there are.")
 def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...], every: bool) -> None:
     """Show one case (images, byte mixes and what each does) or one regime (its steps, what it claims)."""
-    from stress import listing
+    from stress import showing
 
     case = what == "case"
-    click.echo(listing.show_case(name, case_dir, every) if case else listing.show_regime(name, regime_files))
+    click.echo(showing.show_case(name, case_dir, every) if case else showing.show_regime(name, regime_files))
 
 
 @cli.command()

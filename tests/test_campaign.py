@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ class Pretend:
     begun_with: ClassVar[list[str]] = []
     abandoned: ClassVar[list[str]] = []
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, _command: Sequence[str] = ()) -> None:
         self.plan, self.begun = plan, time.monotonic()
         self.name = plan.cell.case.name
         self.deadline = self.begun + (0 if self.name in self.never else 1000)

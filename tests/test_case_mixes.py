@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stress import listing
+from stress import showing
 from stress.cases import load_cases
 from stress.errors import HostError
 from stress.host import read_host
@@ -145,7 +145,7 @@ def test_a_mix_in_a_run_shows_what_it_showed_alone() -> None:
     missed, planted = [], 0
     for case in CASES.values():
         images, did = run_alone(case)
-        few = len(mixes(case)) <= listing.FEW_MIXES
+        few = len(mixes(case)) <= showing.FEW_MIXES
         todo = [
             (mix, signature)
             for mix, signature in zip(mixes(case), did, strict=True)
@@ -162,12 +162,12 @@ def test_a_mix_in_a_run_shows_what_it_showed_alone() -> None:
 
 @pytest.mark.hardware
 def test_show_case_prints_the_table_and_what_it_leaves_out() -> None:
-    short = listing.show_case("mov-imm64", "")
+    short = showing.show_case("mov-imm64", "")
     assert "1440 mixes that change image more than once: see --all" in short
     assert short.endswith("1524 mixes, 0 of which look like another one")
-    every = listing.show_case("mov-imm64", "", every=True)
+    every = showing.show_case("mov-imm64", "", every=True)
     assert len(every.splitlines()) == len(short.splitlines()) + 1440 - 1
-    passing = listing.show_case("jcc-flip", "")
+    passing = showing.show_case("jcc-flip", "")
     assert "image 1" in passing
     assert passing.endswith("2 mixes, 1 of which look like another one, 1 like an image")
 

@@ -83,7 +83,7 @@ def test_an_error_is_one_line_of_the_process_too(tmp_path: Path) -> None:
         ("--regimes nope", "--regimes: 'nope' matches nothing; there are: "),
         ("--sites x7", "--sites: 'x7' is no site; give in"),
         ("--stores nope", "--stores: 'nope' matches nothing; there are: whole, "),
-        ("--provoke nope", "--provoke: 'nope' matches nothing; there are: none, "),
+        ("--provoke nope", "--provoke: 'nope' matches nothing; there are: executor-flush-tail, "),
         ("--placements nope", "no placement 'nope' on CPUs "),
         ("--seconds nan", "--seconds: 'nan' is no duration"),
         ("--seconds inf", "--seconds: 'inf' is no duration"),
@@ -456,8 +456,8 @@ def test_json_has_exactly_the_keys_of_the_design(tmp_path: Path) -> None:
         assert line["cells"] == 2
     names = "cell case site store regime provocation placement cpus status grade promise".split()
     for cell in shown["cells"]:
-        # Beyond the design: why it did not run, and each provocation's share.
-        assert set(cell) == {*names, *FIGURES, "reason", "provocations"}
+        # Beyond the design: whose it is, what it means to a job, why it did not run, and each provocation's share.
+        assert set(cell) == {*names, *FIGURES, "id", "host", "result", "reason", "provocations"}
         assert cell["promise"] in ("forbidden", "relied-on", "allowed")
         assert cell["cell"].startswith(f"mov-imm32@{cell['site']}/whole:{cell['regime']}:{cell['placement']}")
         outcomes = sum(cell[name] for name in "old new torn stale fault trap hang".split())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stress import listing
+from stress import showing
 from stress.cases import find_cases, load_case
 from stress.cli import cli
 from stress.compare import WORSE, Change
@@ -164,7 +164,7 @@ def load_example_case(folder: Path) -> Case:
 def test_the_example_case_is_new_and_loads(tmp_path: Path) -> None:
     case = load_example_case(tmp_path)
     assert not (find_cases() / f"{case.name}.toml").exists()
-    shown = listing.show_case(case.name, str(tmp_path))
+    shown = showing.show_case(case.name, str(tmp_path))
     assert shown.startswith(f"{case.name} ({case.kind}): {case.summary}\n")
     assert all(f"returns {image.returns:#x}" in shown for image in case.images)
 
@@ -181,7 +181,7 @@ def test_the_example_case_is_what_the_assembler_makes_of_its_text(tmp_path: Path
 def test_the_example_regime_is_new_and_loads(tmp_path: Path) -> None:
     path = example("write-a-regime.md", "my-jit.toml", tmp_path)
     (name,) = load_regimes(path).keys() - load_regimes().keys()
-    shown = listing.show_regime(name, (str(path),))
+    shown = showing.show_regime(name, (str(path),))
     assert all(f". {step}\n" in shown for step in ("store all new", "mfence", "publish", "lfence on-change"))
 
 

@@ -25,7 +25,8 @@ CASES = sorted((ROOT / "cases").glob("*.toml"))
 LAYERS = (
     {"__main__"},
     {"cli", "pytest_plugin"},
-    {"config", "session", "listing"},
+    {"config", "showing"},
+    {"session", "listing"},
     {"fleet", "live", "progress"},
     {"campaign", "doctor", "selftest"},
     {"survive"},
@@ -64,7 +65,7 @@ MAY_IMPORT = {
     "_native": {"native", "blackbox"},
 }
 
-MAY_NAME_AN_ISA = {"host", "listing", "plan", "cases", "mixes", "promises"}
+MAY_NAME_AN_ISA = {"host", "showing", "plan", "cases", "mixes", "promises"}
 ISA_NAME = re.compile(r"x86|amd64|i[3-6]86|aarch64|arm64|riscv|rv64|ppc64|s390", re.IGNORECASE)
 ISA_MACRO = re.compile(r"__(x86_64|amd64|i386|aarch64|arm|riscv|powerpc\w*|s390x?)\w*")
 MAY_NAME_DATA = {"selftest", "plan"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stress import listing
+from stress import listing, showing
 from stress.cases import load_cases
 from stress.errors import UsageError
 from stress.host import Host, read_host
@@ -157,7 +157,7 @@ def test_empty_columns_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_is_shown_with_every_byte_and_what_every_image_does(name: str) -> None:
-    case, text = CASES[name], listing.show_case(name, "")
+    case, text = CASES[name], showing.show_case(name, "")
     lines = text.splitlines()
     assert lines[0] == f"{name} ({case.kind}): {case.summary}"
     assert lines[1] == f"source: {case.source}"
@@ -181,7 +181,7 @@ def test_a_case_is_shown_with_every_byte_and_what_every_image_does(name: str) ->
 
 @pytest.mark.parametrize("name", REGIMES)
 def test_a_regime_is_shown_with_every_step_and_what_it_claims(name: str) -> None:
-    regime, text = REGIMES[name], listing.show_regime(name, ())
+    regime, text = REGIMES[name], showing.show_regime(name, ())
     assert text.startswith(f"{name} ({regime.code}): {regime.summary}\nsource: {regime.source}\n")
     for number, step in enumerate(regime.writer, 1):
         assert f"    {number}. {step.text}" in text
@@ -196,15 +196,15 @@ def test_a_regime_is_shown_with_every_step_and_what_it_claims(name: str) -> None
 @pytest.mark.parametrize("name", ["nope", ""])
 def test_what_is_not_there_cannot_be_shown(name: str) -> None:
     with pytest.raises(UsageError, match="matches nothing; there are: "):
-        listing.show_case(name, "")
+        showing.show_case(name, "")
     with pytest.raises(UsageError, match="matches nothing; there are: "):
-        listing.show_regime(name, ())
+        showing.show_regime(name, ())
 
 
 @pytest.mark.parametrize("word", ["all", "mov*"])
 def test_a_word_that_names_several_is_not_cut_to_one_in_silence(word: str) -> None:
     try:
-        text = listing.show_case(word, "")
+        text = showing.show_case(word, "")
     except UsageError:
         return
     assert "mov-imm32 (K1)" in text
