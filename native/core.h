@@ -21,8 +21,14 @@
 #define XMC_SHADOW_MARGIN 32		/* a store may reach this far in front of the region, or behind it */
 #define XMC_PAGE 4096			/* what mappings are aligned to */
 
+/* The code of a writer step: 0, -errno, or -EINTR where the run stopped while it waited. */
+struct core;
+struct micro;
+typedef int (*step_code)(struct core *core, const struct micro *m, uint64_t generation);
+
 /* A writer step with everything resolved that can be before the threads start. */
 struct micro {
+	step_code run;			/* what `op` means; program_emit fills it in */
 	uint32_t op;			/* enum xmc_step_op */
 	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command. PROTECT: enum xmc_protect */
 	uint64_t address;		/* STORE, FLUSH: in the writer's mapping */
@@ -204,14 +210,7 @@ int store_compile(const struct store_job *job, uint32_t store, struct range r);
 int store_compile_split(const struct store_job *job, struct range r, bool back_first);
 
 /* steps.c: the code of every step. */
-typedef int (*step_code)(struct core *core, const struct micro *m, uint64_t generation);
 extern const step_code step_table[XMC_STEP_OPS];
-
-/* One step of a program; 0, -errno, or -EINTR where the run stopped while it waited. */
-static inline int step_run(struct core *core, const struct micro *m, uint64_t generation)
-{
-	return step_table[m->op](core, m, generation);
-}
 
 /* steps.c: let every parked executor go. */
 void step_release_all(struct core *core);

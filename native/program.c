@@ -54,6 +54,7 @@ int program_emit(struct program *program, struct micro micro)
 {
 	if (program->n == XMC_MICRO_MAX)
 		return -EINVAL;
+	micro.run = step_table[micro.op];
 	program->micro[program->n++] = micro;
 	return 0;
 }

@@ -167,12 +167,12 @@ static int run_step(struct core *core, const struct xmc_step *s, uint64_t genera
 		xmc_arch_store(core->region.data, xmc_arch_jump(core->region.text, slot_text(generation)), 8);
 		return 0;
 	case XMC_PUB_PUBLISH:
-		return step_run(core, &(struct micro){ .op = XMC_STEP_PUBLISH }, generation);
+		return step_table[XMC_STEP_PUBLISH](core, &(struct micro){ 0 }, generation);
 	case XMC_PUB_DELAY:
 		run_spin(core, s->value);
 		return 0;
 	case XMC_PUB_AWAIT:
-		return step_run(core, &(struct micro){ .op = XMC_STEP_AWAIT, .value = s->value }, generation);
+		return step_table[XMC_STEP_AWAIT](core, &(struct micro){ .value = s->value }, generation);
 	default:
 		return run_mapping_step(s, generation);
 	}

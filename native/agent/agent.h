@@ -38,6 +38,7 @@ static inline struct job *job_of(struct reader *r)
 void read_writer(struct reader *r, const struct json *value, void *at);
 void read_executor(struct reader *r, const struct json *value, void *at);
 void read_provocations(struct reader *r, const struct json *value, void *at);
+void read_turns(struct reader *r, const struct json *value, void *at);
 
 /* record.c: what `result` says about the run of `job`, with what the core returned, as one object. */
 void record_write(struct writer *w, const struct job *job, const struct xmc_result *result, int rc);

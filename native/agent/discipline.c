@@ -125,6 +125,14 @@ static void read_provocation_executor(struct reader *r, const struct json *value
 	p->n_executor = read_array(r, value, PROVOCATION_STEPS, sizeof(p->executor[0]), read_exec_step, p->executor);
 }
 
+/* "" is none. */
+static void read_antagonist(struct reader *r, const struct json *value, void *at)
+{
+	bool none = value->type == JSON_STRING && !value->text.len;
+
+	((struct xmc_provocation *)at)->antagonist = none ? XMC_ANTAGONIST_NONE : read_word(r, value, "antagonist");
+}
+
 static void read_provocation(struct reader *r, const struct json *value, void *at)
 {
 	static const struct field fields[] = {
@@ -132,6 +140,8 @@ static void read_provocation(struct reader *r, const struct json *value, void *a
 		FIELD_READ("writer", read_provocation_writer),
 		FIELD_READ("executor", read_provocation_executor),
 		FIELD(struct xmc_provocation, CODEC_U32, "signal_us", signal_us),
+		FIELD_READ("antagonist", read_antagonist),
+		FIELD(struct xmc_provocation, CODEC_I32, "antagonist_cpu", antagonist_cpu),
 		FIELDS_END,
 	};
 
@@ -145,4 +155,27 @@ void read_provocations(struct reader *r, const struct json *value, void *at)
 	job_of(r)->provocations = value;
 	plan->n_provocations = read_array(r, value, XMC_PROVOCATIONS_MAX, sizeof(plan->provocations[0]),
 					  read_provocation, plan->provocations);
+}
+
+/* [provocation, pace_log2, executors] */
+static void read_turn(struct reader *r, const struct json *value, void *at)
+{
+	struct xmc_turn *turn = at;
+	const struct json *pace;
+
+	if (value->type != JSON_ARRAY || value->n != 3) {
+		refuse(r, "is no turn; give [provocation, pace_log2, executors]");
+		return;
+	}
+	pace = value->first->next;
+	turn->provocation = (uint32_t)read_integer(r, value->first, 0, UINT32_MAX);
+	turn->pace_log2 = (uint32_t)read_integer(r, pace, 0, UINT32_MAX);
+	turn->executors = (uint32_t)read_integer(r, pace->next, 0, UINT32_MAX);
+}
+
+void read_turns(struct reader *r, const struct json *value, void *at)
+{
+	struct xmc_plan *plan = at;
+
+	plan->n_turns = read_array(r, value, XMC_TURNS_MAX, sizeof(plan->turns[0]), read_turn, plan->turns);
 }

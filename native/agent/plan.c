@@ -205,6 +205,16 @@ static void read_store(struct reader *r, const struct json *value, void *at)
 	((struct xmc_plan *)at)->store = job_of(r)->published ? XMC_STORE_WHOLE : read_word(r, value, "store");
 }
 
+static void read_pages(struct reader *r, const struct json *value, void *at)
+{
+	bool usual = value->type == JSON_STRING && piece_is(value->text, "4k");
+	bool huge = value->type == JSON_STRING && piece_is(value->text, "2m");
+
+	if (!usual && !huge)
+		refuse(r, "is no size of pages; give \"4k\" or \"2m\"");
+	((struct xmc_plan *)at)->huge_pages = huge;
+}
+
 void plan_read(struct reader *r, const struct json *plan, struct job *job)
 {
 	/* Provocations before what names them, and the shape before what it decides. */
@@ -219,6 +229,8 @@ void plan_read(struct reader *r, const struct json *plan, struct job *job)
 		FIELD(struct xmc_plan, CODEC_BOOL, "window", window),
 		FIELD(struct xmc_plan, CODEC_BOOL, "traps", trap_is_ours),
 		FIELD(struct xmc_plan, CODEC_BOOL, "faults", fault_is_ours),
+		FIELD(struct xmc_plan, CODEC_BOOL, "guards", guard_is_ours),
+		FIELD_READ("pages", read_pages),
 		FIELD(struct xmc_plan, CODEC_BOOL, "observe", observe),
 		FIELD_READ("writer", read_writer),
 		FIELD_READ("executor", read_executor),
@@ -227,6 +239,7 @@ void plan_read(struct reader *r, const struct json *plan, struct job *job)
 		FIELD(struct xmc_plan, CODEC_U64, "seed", seed),
 		FIELD(struct xmc_plan, CODEC_U32, "pace_log2", pace_log2),
 		FIELD(struct xmc_plan, CODEC_U32, "slice_us", slice_us),
+		FIELD_READ("turns", read_turns),
 		FIELD(struct xmc_plan, CODEC_U32, "hang_ms", hang_ms),
 		FIELDS_END,
 	};

@@ -47,6 +47,25 @@ static void write_all_outcomes(struct writer *w, const void *at)
 	write_outcomes(w, 0, view_of(w)->job->plan.n_provocations);
 }
 
+/* What a provocation's antagonist did, and with whom it shared its CPU; nothing where there was none. */
+static void write_antagonist(struct writer *w, const struct view *v, uint32_t provocation)
+{
+	const struct xmc_plan *plan = &v->job->plan;
+	int32_t cpu = plan->provocations[provocation].antagonist_cpu;
+
+	if (cpu < 0)
+		return;
+	write_key(w, "antagonist");
+	write_open(w, '{');
+	write_key(w, "cpu");
+	write_i64(w, cpu);
+	write_key(w, "shares");
+	write_text(w, cpu == plan->writer_cpu ? "writer" : "");
+	write_key(w, "rounds");
+	write_u64(w, v->result->antagonist_rounds[provocation]);
+	write_close(w, '}');
+}
+
 static void write_provocations(struct writer *w, const void *at)
 {
 	const struct view *v = view_of(w);
@@ -63,6 +82,7 @@ static void write_provocations(struct writer *w, const void *at)
 		write_u64(w, v->result->writer.slice_patches[i]);
 		write_key(w, "outcomes");
 		write_outcomes(w, i, i + 1);
+		write_antagonist(w, v, i);
 		write_close(w, '}');
 	}
 	write_close(w, '}');
@@ -133,9 +153,9 @@ static void write_events(struct writer *w, const void *at)
 	write_open(w, '[');
 	for (uint32_t x = 0; x < executors(v); x++) {
 		const struct xmc_executor_result *ex = &v->result->executors[x];
-		uint64_t kept = ex->events < XMC_EVENTS_MAX ? ex->events : XMC_EVENTS_MAX;
+		uint64_t kept = ex->recorded < XMC_EVENTS_MAX ? ex->recorded : XMC_EVENTS_MAX;
 
-		for (uint64_t i = ex->events - kept; i < ex->events; i++) {
+		for (uint64_t i = ex->recorded - kept; i < ex->recorded; i++) {
 			write_open(w, '{');
 			write_fields(w, fields, &ex->ring[i % XMC_EVENTS_MAX]);
 			write_close(w, '}');
@@ -272,6 +292,24 @@ static void write_pairs(struct writer *w, const void *at)
 	write_close(w, ']');
 }
 
+/* One string: turn, nanoseconds, reward of each slice, a space between them. */
+static void write_choices(struct writer *w, const void *at)
+{
+	static char text[XMC_CHOICES_MAX * 64];
+	const struct xmc_result *result = at;
+	uint64_t kept = result->n_choices < XMC_CHOICES_MAX ? result->n_choices : XMC_CHOICES_MAX;
+	size_t len = 0;
+
+	text[0] = 0;
+	for (uint64_t i = 0; i < kept; i++) {
+		const struct xmc_choice *c = &result->choices[i];
+
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%u,%llu,%llu", i ? " " : "", c->turn,
+					(unsigned long long)c->ns, (unsigned long long)c->reward);
+	}
+	write_text(w, text);
+}
+
 void record_write(struct writer *w, const struct job *job, const struct xmc_result *result, int rc)
 {
 	static const struct field fields[] = {
@@ -287,8 +325,12 @@ void record_write(struct writer *w, const struct job *job, const struct xmc_resu
 		FIELD_WRITE("writer", write_writer),
 		FIELD_WRITE("executors", write_executors),
 		FIELD(struct xmc_result, CODEC_U64, "tsc_hz", tsc_hz),
+		FIELD(struct xmc_result, CODEC_U64, "slices", n_choices),
+		FIELD_WRITE("choices", write_choices),
 		FIELD(struct xmc_result, CODEC_U32, "signals_sent", signals_sent),
 		FIELD(struct xmc_result, CODEC_U32, "hangs_signalled", hangs_signalled),
+		FIELD(struct xmc_result, CODEC_U32, "guard_waits", guard_waits),
+		FIELD(struct xmc_result, CODEC_U32, "huge_pages", huge_pages),
 		FIELD(struct xmc_result, CODEC_BOOL, "syscalls_contained", syscalls_contained),
 		FIELD_WRITE("crash", write_crash),
 		FIELD_WRITE("pairs", write_pairs),
