@@ -19,6 +19,8 @@ class Lib(Protocol):
     XMC_SIGNATURES_MAX: int
     XMC_EVENTS_MAX: int
     XMC_EVENT_BYTES: int
+    XMC_REGISTERS_MAX: int
+    XMC_OPERAND_MAX: int
     XMC_BUCKETS: int
     XMC_PAD_REACH: int
     XMC_ABI: int
