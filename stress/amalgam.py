@@ -74,7 +74,7 @@ class Amalgam:
                 pending += self._resolve(name, item.file, index)
             if (
                 item.kind == "asm"
-                and falls_through(item)
+                and falls_through(item, self.items)
                 and not item.text.startswith(("\t.set", "\t.macro"))
             ):
                 pending.append(self.items[self.items.index(item) + 1])

@@ -15,6 +15,9 @@ from stress.cedit import Edit, apply, outdent, without
 from stress.csource import declared, text_of, walk
 from stress.cvalue import Function, Known, arguments, child, is_plan, plan_name
 
+_GIVING = ("assignment_expression", "init_declarator")
+"""Nodes that give a variable a value."""
+
 
 def fold(text: str, known: Known) -> str:
     """The text of a function without what is decided by what is known."""
@@ -61,7 +64,7 @@ class _Fold(Function):
                     return self._become(node, child(node, "consequence" if test else "alternative"))
             case "binary_expression" if text_of(child(node, "operator")) in ("&&", "||"):
                 return self._short(node)
-            case "binary_expression" if text_of(node).endswith(" + 0"):
+            case "binary_expression" if text_of(node).endswith((" + 0", " - 0")):
                 return self._become(node, child(node, "left"))
             case "switch_statement":
                 return self._switch(node)
@@ -252,11 +255,28 @@ class _Fold(Function):
             return name in self.known.empty or (name.startswith("atomic_") and self._is_unread_target(inner))
         if inner.type == "assignment_expression":
             target = child(inner, "left")
-            zero = self.value(child(inner, "right")) == 0 and _last_member(target) in self.known.zeros
+            if target.type == "identifier" and self._only_assigned(text_of(target)):
+                return self.is_pure(child(inner, "right"))
+            nothing = self.value(child(inner, "right")) == 0
+            if nothing and text_of(child(inner, "operator")) in ("+=", "-=", "|="):
+                return True
+            zero = nothing and _last_member(target) in self.known.zeros
             return (zero or _last_member(target) in self.known.unread) and self.is_pure(child(inner, "right"))
         if inner.type == "update_expression":
             return _last_member(child(inner, "argument")) in self.known.unread
         return inner.type == "number_literal"
+
+    def _only_assigned(self, name: str) -> bool:
+        """Whether a local variable is given values that nothing looks at."""
+        if name in self.parameters or not any(name == n for n, _ in self.initialised()):
+            return False
+        mentions = [n for n in self.nodes if n.type == "identifier" and text_of(n) == name]
+        given = [n for n in mentions if n.parent is not None and n.parent.type in _GIVING]
+        return len(given) == len(mentions) and all(
+            n == (n.parent.child_by_field_name("left") or n.parent.child_by_field_name("declarator"))
+            for n in given
+            if n.parent is not None
+        )
 
     def _is_unread_target(self, call: Node) -> bool:
         name, given = text_of(child(call, "function")), arguments(call)

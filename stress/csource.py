@@ -159,12 +159,16 @@ def _need(node: Node, field: str) -> Node:
     return child
 
 
+_STATED = re.compile(r"(?m)^[A-Z][A-Z_]*\(.*\);$")
+"""A macro that is a statement of its own at the top level: an assertion, of which no grammar knows what it takes."""
+
+
 def read_c(path: Path, name: str) -> list[Item]:
     """The items of the C file at `path`, which messages call `name`.
 
     Raises SourceError where the file is no C that the grammar knows.
     """
-    text = path.read_text()
+    text = _STATED.sub("", path.read_text())
     root = parse(text).root_node
     broken = next((n for n in walk(root) if n.is_missing or n.type == "ERROR"), None)
     if broken is not None:
@@ -236,8 +240,9 @@ def read_asm(path: Path, name: str) -> list[Item]:
 
 
 def falls_through(item: Item, items: Iterable[Item]) -> bool:
-    """Whether control reaches the end of a run of assembly, and so the item behind it; a macro's end is looked at too."""
-    code = [line for line in item.text.splitlines() if line.startswith("\t") and not line.startswith("\t.")]
+    """Whether control reaches the end of a run of assembly, and so the item behind it; `items` has the macros."""
+    bare = [re.sub(r"^\d+:", "", line) for line in item.text.splitlines()]
+    code = [line for line in bare if re.match(r"\t[^.]", line)]
     last = code[-1].split()[0] if code else ""
     macro = next((i for i in items if i.kind == "asm" and i.name == last and i is not item), None)
     return falls_through(macro, ()) if macro else last not in ("ret", "jmp")

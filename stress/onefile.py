@@ -19,12 +19,16 @@ from stress.cvalue import Known
 from stress.errors import UsageError
 from stress.planned import Subject, dispatcher, limits, made, per_image, resolved, word
 
-COMMON = "arch/arch.h core.h threads.c region.c fault.c classify.c executor.c steps.c writer.c via.c watch.c program.c".split()
+COMMON = (
+    "arch/arch.h core.h threads.c region.c fault.c classify.c steps.c writer.c via.c watch.c program.c"
+).split()
 PORT = "isa.h arch.c".split()
 ASSEMBLY = "frame.inc loops.S".split()
+OWN_C, OWN_ASSEMBLY = "repro/repro.c", "repro/value.inc"
+"""What is special to a reproducer: it goes before what the core has of the same name."""
 
 PURE = frozenset(
-    "own_tid now_ns current_cpu getpid xmc_arch_ticks thread_cpu_ns executor_here xmc_arch_pc".split()
+    "own_tid now_ns current_cpu getpid xmc_arch_ticks thread_cpu_ns executor_here xmc_arch_pc add_up".split()
 )
 """Functions without an effect: where nobody wants their value they need not be called."""
 
@@ -109,10 +113,11 @@ def refuse(plan: Mapping[str, Any], isa: str) -> None:
 
 def _read(native: Path, isa: str) -> list[Item]:
     port = f"arch/{isa}"
-    order = ["xmc.h", *(f"{port}/{n}" for n in PORT[:1]), *COMMON, f"{port}/{PORT[1]}", "repro/repro.c"]
+    order = ["xmc.h", *(f"{port}/{n}" for n in PORT[:1]), *COMMON, f"{port}/{PORT[1]}", OWN_C]
     try:
         items = [item for name in order for item in read_c(native / name, name)]
-        return items + [i for n in ASSEMBLY for i in read_asm(native / port / n, f"{port}/{n}")]
+        own = read_asm(native / OWN_ASSEMBLY, OWN_ASSEMBLY)
+        return items + own + [i for n in ASSEMBLY for i in read_asm(native / port / n, f"{port}/{n}")]
     except FileNotFoundError as error:
         raise SourceError(
             f"{error.filename}: missing; the one-file reproducer takes its lines from it"
@@ -191,22 +196,29 @@ def _assembly(items: Sequence[Item], mentioned: set[str]) -> str:
 
 
 def _single(macro: Item, items: Sequence[Item]) -> bool:
-    """Whether a macro has no parameters and is used once: then it stands where it is used."""
-    used = sum(len(re.findall(rf"(?m)^\t{macro.name}$", item.text)) for item in items)
-    return used == 1 and macro.text.split("\n")[0].split()[1:] == [macro.name]
+    """Whether a macro is used once: then it stands where it is used."""
+    return sum(len(re.findall(rf"(?m)^(?:\d+:)?\t{macro.name}\b", item.text)) for item in items) == 1
 
 
 def _expanded(item: Item, items: Sequence[Item]) -> Iterator[str]:
     """The lines of `item`, with those of a macro, and its comment, in the place of its only use."""
     macros = {i.name: i for i in items if i.text.startswith("\t.macro") and _single(i, items)}
     for line in item.text.splitlines():
-        macro = macros.get(line.strip())
-        if macro is None:
+        use = re.fullmatch(r"(\d+:)?\t(\w+)(?:\s+([\w ]+))?", line)
+        macro = macros.get(use[2]) if use else None
+        if use is None or macro is None:
             yield line
             continue
-        words = " ".join(re.sub(r"^[/ ]\*+/?|\*/$", "", line).strip() for line in macro.comment.splitlines())
-        yield from (f"\t/* {text} */" for text in wrap(words, 106))
-        yield from macro.text.splitlines()[1:-1]
+        if macro.comment and not re.search(r"\* \S+\.\w+ - ", macro.comment):
+            words = " ".join(
+                re.sub(r"^[/ ]\*+/?|\*/$", "", row).strip() for row in macro.comment.splitlines()
+            )
+            yield from (f"\t/* {text} */" for text in wrap(words, 106))
+        first, *body, _ = macro.text.splitlines()
+        for name, given in zip(first.split()[2:], (use[3] or "").split(), strict=True):
+            body = [re.sub(rf"\\{name}\b", given, row) for row in body]
+        yield (use[1] or "") + body[0]
+        yield from body[1:]
 
 
 _LINKING = re.compile(r"\s*\.(globl|hidden|type|size)\b")

@@ -124,6 +124,8 @@ def _scalars(subject: Subject) -> dict[str, str]:
         "REPRO_HANGS": int(subject.hangs),
         "REPRO_POKES": poke,
         "REPRO_HANDLES": int(bool(subject.catches or sends or subject.hangs or poke)),
+        "REPRO_PROGRESS": int(subject.hangs or "XMC_STEP_AWAIT" in ops),
+        "REPRO_STEPS": _length(subject),
         "REPRO_PROVOKES": int(bool(plan["provocations"][0]["writer"])),
         "REPRO_PARKS": int("XMC_STEP_QUIESCE" in ops),
         "REPRO_REGISTRATIONS": len(_registrations(subject)),
@@ -134,6 +136,12 @@ def _scalars(subject: Subject) -> dict[str, str]:
         "REPRO_CPUS": "{ " + ", ".join(map(str, (plan["cpus"]["writer"], *plan["cpus"]["executors"]))) + " }",
     }
     return {name: str(value) for name, value in found.items()}
+
+
+def _length(subject: Subject) -> int:
+    """How many compiled steps every patch has; 0 where they have different numbers."""
+    lengths = {len(program) for program in per_image(subject)[:-1]}
+    return lengths.pop() if len(lengths) == 1 else 0
 
 
 def _registrations(subject: Subject) -> list[int]:

@@ -23,6 +23,8 @@ enum {
 	REPRO_HANGS = 1,		/* 1: an execution may never end */
 	REPRO_POKES = 1,		/* microseconds between a provocation's signals */
 	REPRO_HANDLES = 1,		/* 1: any of these four */
+	REPRO_PROGRESS = 1,		/* 1: somebody waits for executors, or watches them */
+	REPRO_STEPS = 2,		/* compiled steps of every patch; 0: they have different numbers */
 	REPRO_PROVOKES = 1,		/* 1: the writer does something before every patch */
 	REPRO_PARKS = 1,		/* 1: its steps park executors */
 	REPRO_REGISTRATIONS = 1,	/* membarrier(2) commands that register this process for those that the steps use */
@@ -42,7 +44,6 @@ void on_fault(int sig, siginfo_t *info, void *context);
 void on_kick(int sig, siginfo_t *info, void *context);
 void on_watch(int sig, siginfo_t *info, void *context);
 void on_poke(int sig, siginfo_t *info, void *context);
-void know_images(struct executor *ex);
 int run_program(struct core *core, const struct program *program, uint64_t generation);
 #define N_FAULTS 1
 #endif
