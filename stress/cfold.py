@@ -164,7 +164,16 @@ class _Fold(Function):
         beside = after is not None and after.type == "comment" and after.start_point.row == node.end_point.row
         if after is not None and beside and test and kept.end_byte < end:  # it was about the branch that goes
             end = after.end_byte
-        return node.start_byte, end, self._unwrapped(kept)
+        if _has_room(node) or kept.type == "if_statement":
+            return node.start_byte, end, self._unwrapped(kept)
+        if kept.type == "compound_statement":
+            return node.start_byte, end, text_of(kept)
+        line = self.text[self.text.rfind("\n", 0, node.start_byte) + 1 : node.start_byte]
+        indent = line[: len(line) - len(line.lstrip("\t"))]
+        else_ = node.parent is not None and node.parent.type == "else_clause"
+        return (
+            (node.start_byte - 1, end, f"\n{indent}\t{text_of(kept)}") if else_ else self._become(node, kept)
+        )
 
     def _unwrapped(self, node: Node) -> str:
         """The statement, or the statements of a block, a level further out."""
@@ -188,7 +197,9 @@ class _Fold(Function):
 
     def _once(self, node: Node, counter: str) -> Edit | None:
         body = child(node, "body")
-        if any(n.type in ("break_statement", "continue_statement") for n in walk(body)):
+        if not _has_room(node) or any(
+            n.type in ("break_statement", "continue_statement") for n in walk(body)
+        ):
             return None
         # What the body declares moves a level out, where nothing else may be called so.
         inner = [declared(d) for n in walk(body) if n.type == "declaration" for d in _declarators(n)]
@@ -225,6 +236,8 @@ class _Fold(Function):
         at = labels.index(value) if value in labels else labels.index(None) if None in labels else -1
         if at < 0:
             return without(self.text, node)
+        if not _has_room(node):
+            return None
         found = next((c for c in cases[at:] if len(_statements(c))), None)
         kept = [s for s in _statements(found) if s.type != "break_statement"] if found else []
         if not kept:
@@ -301,6 +314,11 @@ class _Fold(Function):
             return without(self.text, node)
         head = self.text.encode()[node.start_byte : declarators[0].start_byte].decode()
         return node.start_byte, node.end_byte, head + ", ".join(text_of(d) for d in kept) + ";"
+
+
+def _has_room(node: Node) -> bool:
+    """Whether several statements may stand where `node` does."""
+    return node.parent is not None and node.parent.type in ("compound_statement", "case_statement")
 
 
 def _declarators(declaration: Node) -> list[Node]:

@@ -198,7 +198,10 @@ def test_table_never_exceeds_its_width(records: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("width", [99, 80, 60, 45])
 def test_on_a_narrow_terminal_columns_are_left_out_and_lines_folded(width: int) -> None:
-    whole, narrow = shown("table", RUN, RECORDS, PROMISES), shown("table", RUN, RECORDS, PROMISES, width=width)
+    whole, narrow = (
+        shown("table", RUN, RECORDS, PROMISES),
+        shown("table", RUN, RECORDS, PROMISES, width=width),
+    )
     head, *body = narrow.split("\n\n")[0].splitlines()
     assert max(map(len, (head, *body))) <= width
     assert {"regime", "rate", "grade"} <= set(head.split()) < set(whole.split("\n")[0].split())

@@ -177,8 +177,10 @@ HOT = ("arch/x86_64/loops.S", "arch/x86_64/frame.inc")
 
 
 def instructions(text: str) -> list[str]:
+    """Every instruction, without labels, comments and layout."""
     bare = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    return [" ".join(part.split()) for line in bare.splitlines() for part in line.split(";") if part.strip()]
+    parts = (part for line in bare.splitlines() for part in re.sub(r"^\d+:", "", line).split(";"))
+    return [" ".join(part.split()) for part in parts if part.strip()]
 
 
 def test_the_loop_is_the_cores_own_instruction_by_instruction() -> None:
