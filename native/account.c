@@ -3,6 +3,7 @@
  * executor's thread.
  */
 #include "core.h"
+#include <string.h>
 
 #define EVENTS_APART_TICKS 65536
 #define LEARNT_AT 64			/* torn executions of one value before the value loop counts them itself */
@@ -41,7 +42,9 @@ static uint64_t count_signature(struct xmc_executor_result *out, const struct ve
 	return 0;
 }
 
-static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
+/* `age`: of a stale one, in ticks. */
+static void record_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head,
+			 uint64_t age)
 {
 	struct xmc_executor_result *out = ex->out;
 	struct xmc_event *e = &out->ring[out->recorded % XMC_EVENTS_MAX];
@@ -54,7 +57,10 @@ static void record_event(struct executor *ex, const struct verdict *v, uint32_t 
 	out->recorded++;
 	*e = (struct xmc_event){ .tsc = tsc, .done = ex->frame.done, .begun = ex->frame.begun,
 				 .value = v->value, .pc = v->pc, .signal = v->signal, .code = v->code,
-				 .outcome = v->outcome, .phase = v->phase, .provocation = provocation };
+				 .outcome = v->outcome, .phase = v->phase, .provocation = provocation,
+				 .stale_by = v->stale_by, .stale_ticks = age };
+	if (v->signal)
+		memcpy(e->registers, ex->frame.fault_registers, sizeof(e->registers));
 	for (uint32_t i = 0; i < XMC_EVENT_BYTES; i++)
 		e->bytes[i] = ((const volatile uint8_t *)head)[i];	/* volatile: the writer changes them under us */
 }
@@ -68,16 +74,19 @@ static void count_event(struct executor *ex)
 		atomic_store_explicit(&ex->core->shared.stop, 1, memory_order_relaxed);
 }
 
-static void record_age(struct executor *ex, const struct verdict *v)
+/* How long ago the code of a stale execution was superseded, in ticks; 0 where that is not known any more. */
+static uint64_t record_age(struct executor *ex, const struct verdict *v)
 {
 	/* A trap that was to be gone is old by no generation: it is as old as the publication that said so. */
-	uint64_t superseded = ex->frame.done - v->stale_by + (v->stale_by != 0), stamp;
+	uint64_t superseded = ex->frame.done - v->stale_by + (v->stale_by != 0), stamp, ticks;
 
 	ex->out->stale_generations[bucket(v->stale_by)]++;
 	if (v->stale_by >= XMC_STAMPS || atomic_load(&ex->core->shared.done) - superseded >= XMC_STAMPS)
-		return;			/* the stamp has been overwritten: the age in ticks is not known */
+		return 0;		/* the stamp has been overwritten */
 	stamp = atomic_load_explicit(&ex->core->shared.stamps[superseded % XMC_STAMPS], memory_order_relaxed);
-	ex->out->stale_ticks[bucket(xmc_arch_ticks() - stamp)]++;
+	ticks = xmc_arch_ticks() - stamp;
+	ex->out->stale_ticks[bucket(ticks)]++;
+	return ticks;
 }
 
 /*
@@ -107,9 +116,7 @@ void account_event(struct executor *ex, const struct verdict *v, uint32_t provoc
 	credit(ex, v->phase, 1);
 	count_event(ex);
 	learn(ex, v, count_signature(ex->out, v, 1));
-	record_event(ex, v, provocation, head);
-	if (v->outcome == XMC_STALE)
-		record_age(ex, v);
+	record_event(ex, v, provocation, head, v->outcome == XMC_STALE ? record_age(ex, v) : 0);
 }
 
 struct counted add_up(const struct executor *ex)

@@ -75,11 +75,12 @@ struct region {
 	int fd;				/* of the memfd behind `text`, for as long as it can be mapped anew; -1: none */
 };
 
-/*
- * The two lines that writer and executors share. `done` and `begun` lie in one line: an executor reads both in every
- * round and the writer writes both in every patch, so two lines would only move twice as often.
- */
+/* What writer and executors share. */
 struct shared {
+	/*
+	 * `done` and `begun` lie in one line: an executor reads both in every round and the writer writes both in every
+	 * patch, so two lines would only move twice as often.
+	 */
 	_Alignas(128) _Atomic uint64_t done;	/* generations published as complete */
 	_Atomic uint64_t begun;			/* generations announced as begun */
 	_Alignas(128) _Atomic uint32_t stop;
@@ -126,11 +127,12 @@ XMC_LINES_APART(struct executor, tid, kicks);
 XMC_LINES_APART(struct executor, parked, adopted);
 _Static_assert(sizeof(struct executor) % 128 == 0, "two executors share a line");
 
-/*
- * The one run. It lies in pages of its own that a forked writer shares, and so do the executors: what either side
- * stores the other sees, and no store after the fork costs a page fault.
- */
+/* The one run. */
 struct core {
+	/*
+	 * It lies in pages of its own that a forked writer shares, and so do the executors: what either side stores the
+	 * other sees, and no store after the fork costs a page fault.
+	 */
 	_Alignas(XMC_PAGE) const struct xmc_plan *plan;
 	const struct xmc_publish *publish;		/* NULL: the toggle shape */
 	struct xmc_result *result;

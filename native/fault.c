@@ -54,6 +54,7 @@ static void leave_region(struct executor *ex, int sig, const siginfo_t *info, vo
 	f->fault_code = info->si_code;
 	f->fault_pc = xmc_arch_pc(context);
 	f->fault_address = sig == SIGSEGV || sig == SIGBUS ? (uint64_t)(uintptr_t)info->si_addr : 0;
+	xmc_arch_registers(context, f->fault_registers);
 	xmc_arch_recover(context, f);
 }
 

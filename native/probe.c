@@ -42,6 +42,11 @@ static bool can_contain_syscalls(void)
 	return can;
 }
 
+const char *xmc_register_names(void)
+{
+	return xmc_arch_register_names;
+}
+
 int xmc_probe(struct xmc_probe *probe)
 {
 	uint64_t ns = now_ns(), ticks = xmc_arch_ticks(), until = ns + MEASURE_NS, now;

@@ -94,10 +94,6 @@ static int map_alias(struct region *region, int prot)
 	return 0;
 }
 
-/*
- * A tracer's write obeys the mapping's rights where the mapping is shared, and a writer's process must be able to flush
- * the very lines that are fetched: hence a memfd for PTRACE, writable where it is executed.
- */
 static int map_for(struct region *region, const struct xmc_plan *plan)
 {
 	if (plan->huge_pages)
@@ -107,6 +103,10 @@ static int map_for(struct region *region, const struct xmc_plan *plan)
 	case XMC_VIA_PROCESS:
 		return map_alias(region, rights[XMC_PROTECT_RX]);
 	case XMC_VIA_PTRACE:
+		/*
+		 * A tracer's write obeys the mapping's rights where the mapping is shared, and a writer's process must be
+		 * able to flush the very lines that are fetched: hence a memfd, writable where it is executed.
+		 */
 		return map_alias(region, rights[XMC_PROTECT_RWX]);
 	case XMC_VIA_PROCMEM:
 		return map_same(region, rights[XMC_PROTECT_RW]);	/* until it is filled */
@@ -194,9 +194,11 @@ int region_map(struct region *region, const struct xmc_plan *plan)
 	fill(writable, region->window_bytes, plan);
 	if (plan->huge_pages && region_huge_pages(region) < region->window_bytes / XMC_HUGE_BYTES)
 		return -ENOTSUP;
-	bait = region->window_bytes - XMC_PAGE;	/* far behind the region and its pads */
-	region->bait = (uint64_t)(uintptr_t)region->window + bait;
-	xmc_arch_fill_bait(writable + bait, region->bait, region->text + plan->entry);
+	if (wants(plan, XMC_EXEC_MISPREDICT)) {
+		bait = region->window_bytes - XMC_PAGE;		/* far behind the region and its pads */
+		region->bait = (uint64_t)(uintptr_t)region->window + bait;
+		xmc_arch_fill_bait(writable + bait, region->bait, region->text + plan->entry);
+	}
 	if (wants_antagonist(plan, XMC_ANTAGONIST_SMT) || wants(plan, XMC_EXEC_EVICT_TLB) || wants(plan, XMC_EXEC_COLD_BRANCHES))
 		rc = map_arena(&region->arena);
 	if (rc)

@@ -26,6 +26,8 @@ enum xmc_limit {
 	XMC_SIGNATURES_MAX = 1024,	/* a power of two: they are hashed */
 	XMC_EVENTS_MAX = 32,
 	XMC_EVENT_BYTES = 16,
+	XMC_REGISTERS_MAX = 40,		/* general registers that an ISA may have, and its flags */
+	XMC_OPERAND_MAX = 64,		/* bytes that one store needs beyond a register */
 	XMC_BUCKETS = 65,		/* log2 buckets: 0, 1, 2..3, 4..7, ... */
 	XMC_PAD_REACH = 32768,		/* a pad lies less than this many bytes from the region's first byte */
 	XMC_ABI = 1
@@ -265,6 +267,9 @@ struct xmc_event {
 	uint32_t phase;
 	uint32_t provocation;
 	uint32_t reserved;
+	uint64_t stale_by;		/* generations, of a stale execution; else 0 */
+	uint64_t stale_ticks;		/* TSC ticks since its code was superseded, 0: not known */
+	uint64_t registers[XMC_REGISTERS_MAX];	/* at the fault, in the order of xmc_register_names; else 0 */
 	uint8_t bytes[XMC_EVENT_BYTES];	/* the region's memory from its head on, read as data just after */
 };
 
@@ -498,6 +503,28 @@ struct xmc_mix {
  * Returns and takes over signals as xmc_run does.
  */
 int xmc_run_mixes(const struct xmc_plan *plan, uint32_t n, const struct xmc_mix *mixes, struct xmc_signature *out);
+
+/* One compiled writer step, as the core runs it. */
+struct xmc_micro {
+	uint32_t program;		/* the image to come; n_images + i: what provocation i does before every patch */
+	uint32_t op;			/* enum xmc_step_op */
+	uint32_t width;			/* STORE: bytes; else the step's part: membarrier's command, enum xmc_protect */
+	uint32_t form;			/* STORE: 0 a plain store, else enum xmc_store */
+	uint32_t step;			/* index of the plan's step that it came from */
+	uint32_t operand_bytes;
+	int64_t offset;			/* STORE, FLUSH, OWN, SHARE: where, from the region's first byte */
+	uint64_t value;			/* STORE without a form: what; else the step's value */
+	uint8_t operand[XMC_OPERAND_MAX];	/* STORE with a form: what; of CMPXCHG16B what it expects follows */
+};
+
+/*
+ * Compile the patches of `plan` and put them into out[], in their order. Returns how many they are, -ENOSPC where `n`
+ * are too few, or as xmc_run.
+ */
+int xmc_compile(const struct xmc_plan *plan, uint32_t n, struct xmc_micro *out);
+
+/* The names of an event's registers, separated by blanks. */
+const char *xmc_register_names(void);
 
 /*
  * Choose `n` turns out of `n_turns` one after the other, as a run would that was told the times and rewards in

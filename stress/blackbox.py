@@ -90,9 +90,23 @@ def _events(executor: Any, provocations: list[dict[str, Any]]) -> list[dict[str,
             "pc": int(e.pc),
             "value": int(e.value),
             "bytes": bytes(e.bytes).hex(),
+            "stale_by": int(e.stale_by),
+            "stale_ticks": int(e.stale_ticks),
+            "registers": _registers(e),
         }
         for e in ring
     ]
+
+
+def _text(characters: Any) -> str:
+    text: bytes = ffi.string(characters)  # type: ignore[assignment]  # str where the characters are wide
+    return text.decode()
+
+
+def _registers(event: Any) -> dict[str, Any]:
+    """What the registers held at a fault, by name; else nothing."""
+    names = _text(lib.xmc_register_names()).split() if event.signal else []
+    return {name: int(value) for name, value in zip(names, event.registers, strict=False)}
 
 
 def _executor(x: Any) -> dict[str, Any]:

@@ -254,15 +254,32 @@ def list_(what: str, style: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("what", type=click.Choice(["case", "regime"]))
+@click.argument("what", type=click.Choice(["case", "regime", "event"]))
 @click.argument("name")
+@click.argument("number", required=False, type=click.IntRange(1))
+@click.option("--run", "folder", metavar="DIR", help="Of an event: the run it belongs to; else the youngest.")
 @click.option("--case-dir", default="", metavar="DIR", help="Read cases from here instead.")
 @click.option("--regime-file", "regime_files", multiple=True, metavar="FILE", help="More regimes.")
 @click.option("--all", "every", is_flag=True, help="Every byte mix, however many there are.")
-def show(what: str, name: str, case_dir: str, regime_files: tuple[str, ...], every: bool) -> None:
-    """Show one case (images, byte mixes and what each does) or one regime (its steps, what it claims)."""
+def show(
+    what: str,
+    name: str,
+    number: int | None,
+    folder: str | None,
+    case_dir: str,
+    regime_files: tuple[str, ...],
+    every: bool,
+) -> None:
+    """Show one case (images, byte mixes and what each does), one regime (its steps, what it claims), or the NUMBERth
+    event of a cell (what memory held, what ran, registers, age); without NUMBER, which there are.
+    """
     from stress import showing
 
+    if what == "event":
+        from stress.again import event_text
+
+        click.echo(event_text(name, Path(folder) if folder else None, number))
+        return
     case = what == "case"
     click.echo(showing.show_case(name, case_dir, every) if case else showing.show_regime(name, regime_files))
 
@@ -438,6 +455,37 @@ def config_show(context: click.Context, command: str, profile: str | None, style
     for row in rows if style == "table" else ():
         value = ",".join(row["value"]) if isinstance(row["value"], list) else row["value"]
         click.echo(f"{row['option']:12} {'' if value is None else value!s:36} {row['from']}")
+
+
+@cli.command()
+@click.argument("cell")
+@click.option("--run", "folder", metavar="DIR", help="The run it belongs to; by default the youngest.")
+@click.option("--times", default=3, show_default=True, type=click.IntRange(1), help="Attempts.")
+@click.option("--seconds", metavar="TIME", help="Of an attempt; without it as its rate asks for.")
+@click.option(
+    "--event",
+    "outcome",
+    type=click.Choice(["torn", "stale", "fault", "hang"]),
+    help="Which, where the cell saw several; by default the gravest.",
+)
+@click.option("--shrink", is_flag=True, help="Find the smallest plan that still shows it.")
+@click.option("-o", "--output", metavar="FILE", help="Write one C file that shows it.")
+@click.option("--cpus", default="", metavar="LIST", help="Use these CPUs only.")
+@_vendor_option
+@click.option("--quiet", is_flag=True, help="Do not tell what --shrink is about.")
+def repro(cell: str, folder: str | None, seconds: str | None, quiet: bool, **options: Any) -> None:
+    """Run the very plan of a cell's record again until its event is seen; make it smaller; write it as C.
+
+    CELL is a cell's name, or its record's id. Exit status: 1 it was reproduced, 0 it was not, 2 wrong usage.
+    """
+    from stress.again import repro as again
+    from stress.matrix import parse_seconds
+
+    limit = parse_seconds(seconds, "--seconds") if seconds is not None else None
+    tell = (lambda _: None) if quiet else _say
+    text, seen = again(cell, Path(folder) if folder else None, limit, tell, **options)
+    click.echo(text, nl=False)
+    sys.exit(FOUND if seen else CLEAN)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -217,6 +217,43 @@ def replay(turns: int, told: Sequence[tuple[int, int]]) -> list[int]:
     return [int(choice.turn) for choice in choices]
 
 
+def compile_plan(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The compiled writer steps of `plan`, in the order of `struct xmc_micro`'s programs.
+
+    Each has `program` (the image to come, or behind them the provocation), `op`, `form` and `rights` by name (`form` ""
+    for a plain store, `rights` of PROTECT alone), `width`, `step`, `offset` from the region's first byte, `value`, and
+    `operand` in hex.
+
+    Raises:
+        NativeError: the plan contradicts itself, or this machine cannot place it.
+    """
+    most = lib.XMC_IMAGES_MAX * 160 + lib.XMC_PROVOCATIONS_MAX * 4
+    out: Any = ffi.new("struct xmc_micro[]", most)
+    n = int(lib.xmc_compile(_native_plan(plan), most, out))
+    if n < 0:
+        raise NativeError(f"the plan cannot be compiled: {os.strerror(-n)}", -n)
+    return [
+        {
+            "program": int(m.program),
+            "op": _name("STEP", m.op),
+            "form": _name("STORE", m.form) if m.form else "",
+            "width": int(m.width),
+            "rights": _name("PROTECT", m.width) if m.op == lib.XMC_STEP_PROTECT else "",
+            "step": int(m.step),
+            "offset": int(m.offset),
+            "value": int(m.value),
+            "operand": bytes(m.operand)[: m.operand_bytes].hex(),
+        }
+        for m in out[0:n]
+    ]
+
+
+def _name(prefix: str, value: int) -> str:
+    """The enum constant `XMC_<prefix>_...` of this value, as it stands in xmc.h."""
+    names = (name for name in dir(lib) if name.startswith(f"XMC_{prefix}_"))
+    return next(name for name in names if int(getattr(lib, name)) == value)
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies."""
     if lib.xmc_die_with_parent() < 0:

@@ -244,19 +244,25 @@ class Running:
         self.close()
 
 
+def _ask(entry: str, plan: Plan) -> dict[str, Any]:
+    """The one message that a worker's `entry` sends about `plan`; `reason` where there is none."""
+    context = _context()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_in_worker, args=(entry, as_dict(plan), theirs), daemon=True)
+    _start_quietly(process)
+    theirs.close()
+    answer = _message(ours, MIXES_SECONDS) or {"reason": "the worker died of it"}
+    _end(process, ours)
+    return answer
+
+
 def execute_mixes(plan: Plan) -> tuple[list[Signature], list[Signature]]:
     """How each image of `plan` and each of its byte mixes (`mixes.of_plan`) shows itself when executed once.
 
     Raises:
         HostError: they could not be executed here; the text says why.
     """
-    context = _context()
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_in_worker, args=("execute_mixes", as_dict(plan), theirs), daemon=True)
-    _start_quietly(process)
-    theirs.close()
-    answer = _message(ours, MIXES_SECONDS) or {"reason": "the worker died of it"}
-    _end(process, ours)
+    answer = _ask("execute_mixes", plan)
     if "signatures" not in answer:
         raise HostError(
             f"the byte mixes of {plan.cell.case.name} cannot be executed here: {answer['reason']}"
@@ -264,3 +270,16 @@ def execute_mixes(plan: Plan) -> tuple[list[Signature], list[Signature]]:
     signatures: list[Signature] = [(s, code, pc, value) for s, code, pc, value in answer["signatures"]]
     images = len(plan.cell.case.images)
     return signatures[:images], signatures[images:]
+
+
+def compile_plan(plan: Plan) -> list[dict[str, Any]]:
+    """The writer steps of `plan` as the core compiles them here (`native.compile_plan`).
+
+    Raises:
+        HostError: they cannot be compiled here; the text says why.
+    """
+    answer = _ask("compile_plan", plan)
+    if "micros" not in answer:
+        raise HostError(f"{plan.cell.name}: {answer['reason']}")
+    micros: list[dict[str, Any]] = answer["micros"]
+    return micros

@@ -149,6 +149,15 @@ def execute_mixes(plan: dict[str, Any], channel: Connection) -> None:
         _send(channel, {"signatures": signatures})
 
 
+def compile_plan(plan: dict[str, Any], channel: Connection) -> None:
+    """Send the compiled writer steps of `plan`."""
+    _quiet()
+    try:
+        _send(channel, {"micros": native.compile_plan(plan)})
+    except NativeError as error:
+        _send(channel, {"reason": str(error)})
+
+
 def post_mortem(plan: dict[str, Any], box: int, channel: Connection) -> None:
     """Send what the black box of a dead worker says."""
     _quiet()

@@ -1,5 +1,6 @@
 /* record.c - what the core counted, as the counted half of a record: what stress/blackbox.py makes of the same box. */
 #include "agent.h"
+#include <string.h>
 
 #define USAGE(type) \
 	FIELD(type, CODEC_I32, "cpu", cpu_last), FIELD(type, CODEC_I32, "cpu_first", cpu_first), \
@@ -131,6 +132,21 @@ static void write_event_bytes(struct writer *w, const void *at)
 	write_hex(w, ((const struct xmc_event *)at)->bytes, XMC_EVENT_BYTES);
 }
 
+/* By name, where a fault has recorded them. */
+static void write_event_registers(struct writer *w, const void *at)
+{
+	const struct xmc_event *e = at;
+	char names[256] = "", *rest = NULL, *name = NULL;
+
+	strncat(names, xmc_register_names(), sizeof(names) - 1);
+	write_open(w, '{');
+	for (uint32_t i = 0; e->signal && (name = strtok_r(i ? NULL : names, " ", &rest)); i++) {
+		write_key(w, name);
+		write_u64(w, e->registers[i]);
+	}
+	write_close(w, '}');
+}
+
 static void write_events(struct writer *w, const void *at)
 {
 	static const struct field fields[] = {
@@ -145,6 +161,9 @@ static void write_events(struct writer *w, const void *at)
 		FIELD(struct xmc_event, CODEC_I64, "pc", pc),
 		FIELD(struct xmc_event, CODEC_U64, "value", value),
 		FIELD_WRITE("bytes", write_event_bytes),
+		FIELD(struct xmc_event, CODEC_U64, "stale_by", stale_by),
+		FIELD(struct xmc_event, CODEC_U64, "stale_ticks", stale_ticks),
+		FIELD_WRITE("registers", write_event_registers),
 		FIELDS_END,
 	};
 	const struct view *v = view_of(w);

@@ -6,6 +6,7 @@
  *   xmc_arch_probe       what this CPU has: features, steps, vendor
  *   xmc_arch_loop_*      the call site: known registers in, observed value out, with a labelled recovery point
  *   xmc_arch_recover     put an interrupted context on that recovery point
+ *   xmc_arch_registers   what its registers held, and xmc_arch_register_names in which order
  *   xmc_arch_exec_step   the code of an executor step, or NULL where this CPU has none
  *   xmc_arch_store       one store instruction of 1, 2, 4 or 8 bytes, at any address
  *   xmc_arch_store_form  one store of a form of its own: SSE16, AVX32, CMPXCHG16B, MOVSB, NT
@@ -54,7 +55,7 @@ typedef void (*xmc_code)(void);
  * While a loop runs, the stack pointer points at this structure and the region's return address lies just below it.
  * So everything that the loop needs is found through the stack pointer alone, whatever a torn execution left in the
  * other registers; and a torn return that pops too much lands on a guard: an address that faults.
- * The assembly knows these offsets; arch.c asserts them.
+ * The assembly knows these offsets.
  */
 struct xmc_frame {
 	uint64_t guards[XMC_FRAME_GUARDS];
@@ -100,6 +101,7 @@ struct xmc_frame {
 	int32_t fault_signal;		/* 0: the loop returned by itself */
 	int32_t fault_code;
 	uint64_t interior_left;		/* not 0: interrupted inside the patched bytes with this many left */
+	uint64_t fault_registers[XMC_REGISTERS_MAX];
 };
 
 #define XMC_ARENA_PAGES 2048		/* more than any instruction TLB so far has entries */
@@ -139,6 +141,10 @@ void xmc_arch_recover(void *context, struct xmc_frame *frame);
 
 /* Async-signal-safe: PC of `context`. */
 uint64_t xmc_arch_pc(const void *context);
+
+/* Async-signal-safe: copy the general registers of `context`, then its flags; XMC_REGISTERS_MAX at most. */
+void xmc_arch_registers(const void *context, uint64_t *out);
+extern const char xmc_arch_register_names[];
 
 /* Async-signal-safe: let the loop end after the execution that `context` is in; returns what was left. */
 uint64_t xmc_arch_end_batch(void *context);

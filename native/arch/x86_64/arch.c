@@ -187,6 +187,20 @@ uint64_t xmc_arch_pc(const void *context)
 	return (uint64_t)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
 }
 
+const char xmc_arch_register_names[] = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rflags";
+
+static const uint8_t register_indices[] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI,
+	                                    REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+	                                    REG_R12, REG_R13, REG_R14, REG_R15, REG_EFL };
+
+void xmc_arch_registers(const void *context, uint64_t *out)
+{
+	const greg_t *regs = ((const ucontext_t *)context)->uc_mcontext.gregs;
+
+	for (size_t i = 0; i < sizeof(register_indices); i++)
+		out[i] = (uint64_t)regs[register_indices[i]];
+}
+
 uint64_t xmc_arch_end_batch(void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;

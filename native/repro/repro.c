@@ -1,0 +1,351 @@
+/*
+ * repro.c - what a one-file reproducer has of its own: it takes the place of core.c, run.c and executor.c, which do for
+ * every plan what this does for one. Everything else comes from the core's files. stress/onefile.py puts both together,
+ * makes constants of the plan (PLAN_*: its members; REPRO_*: what follows from it) and leaves out what they rule out.
+ */
+#include "repro.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TICK_NS 1000000ull		/* between two looks of the main thread */
+
+struct core the_core;
+
+static struct executor executors[XMC_EXECUTORS_MAX];
+static uint8_t alt_stacks[XMC_EXECUTORS_MAX][XMC_ALT_BYTES];
+static struct xmc_executor_result seen_by[XMC_EXECUTORS_MAX];
+static uint64_t patches;
+static int cpus[1 + XMC_EXECUTORS_MAX];		/* the writer's, the executors' */
+
+/* Say why this machine cannot show anything, and leave. */
+static void cannot(const char *what, int error)
+{
+	fprintf(stderr, "cannot run here: %s: %s\n", what, strerror(error < 0 ? -error : error));
+	exit(2);
+}
+
+/* Around the region nothing is accessible: a torn branch that leads out of it faults. */
+static uint8_t *reserve(uint64_t bytes)
+{
+	return mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* What lies around the region, and its first image. */
+static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
+{
+	uint8_t *first = mapping + bytes / 2 + plan->place;
+
+	if (REPRO_CATCHES)
+		memset(mapping, xmc_arch_trap[0], bytes);
+	for (uint32_t i = 0; i < plan->n_pads; i++)
+		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
+	memcpy(first, images[0].bytes, plan->region_len);
+}
+
+/* A signal that no executor raised in the region: this program's own fault. Die of it. */
+static void crash(int sig, const siginfo_t *info, const void *context)
+{
+	(void)info, (void)context;
+	signal(sig, SIG_DFL);
+}
+
+/* They are not told here. */
+void xmc_arch_registers(const void *context, uint64_t *out)
+{
+	(void)context, (void)out;
+}
+
+/* Only what this program is about ends it; whatever else went wrong is counted. */
+void account_event(struct executor *ex, const struct verdict *v, uint32_t provocation, const uint8_t *head)
+{
+	struct xmc_event *e = &ex->out->ring[0];
+
+	(void)provocation;
+	if (REPRO_OTHERS && (v->outcome != REPRO_OUTCOME || v->code != REPRO_CODE))
+		return;
+	if ((PLAN_WINDOW && (v->phase == XMC_POST) != REPRO_POST) || (REPRO_CATCHES && v->signal != REPRO_SIGNAL))
+		return;
+	e->value = v->value;
+	e->pc = v->pc;
+	e->done = ex->frame.done;
+	e->begun = ex->frame.begun;
+	for (uint32_t i = 0; i < XMC_EVENT_BYTES; i++)
+		e->bytes[i] = ((const volatile uint8_t *)head)[i];	/* volatile: the writer changes them under us */
+	ex->out->events++;
+	atomic_store_explicit(&ex->core->shared.stop, 1, memory_order_relaxed);
+}
+
+/* What the loop finds through the stack pointer. */
+static void fill_frame(struct executor *ex)
+{
+	struct xmc_frame *f = &ex->frame;
+
+	f->poison = (uint64_t)(uintptr_t)the_core.region.reservation + XMC_REACH / 2 + 0x5a5a5a0;
+	for (uint32_t i = 0; i < XMC_FRAME_GUARDS; i++)
+		f->guards[i] = f->poison + 0x1000 + i * 16;
+	f->self = (uint64_t)(uintptr_t)f;
+	f->entry = the_core.region.text + PLAN_ENTRY;
+	f->published = (uint64_t)(uintptr_t)&the_core.shared.done;
+	f->announced = (uint64_t)(uintptr_t)&the_core.shared.begun;
+	f->expect = REPRO_FIRST_TRAPS ? f->poison : images[0].value;
+	f->head = the_core.region.text + PLAN_HEAD;
+	f->tail = the_core.region.text + PLAN_PATCH + PLAN_PATCH_LEN - 1;
+	f->arena = (uint64_t)(uintptr_t)the_core.region.arena;
+	f->bait = the_core.region.bait;
+	if (REPRO_BEFORE)
+		memcpy(f->before, steps_before, sizeof(steps_before));
+	if (REPRO_ON_CHANGE)
+		memcpy(f->on_change, steps_on_change, sizeof(steps_on_change));
+	if (REPRO_ALWAYS)
+		memcpy(f->always, steps_always, sizeof(steps_always));
+}
+
+static int handle_signals(void)
+{
+	int rc = 0;
+
+	if (REPRO_CATCHES)
+		for (size_t i = 0; i < N_FAULTS && !rc; i++)
+			rc = install(fault_signals[i], on_fault, NULL);
+	if (REPRO_KICKS && !rc)
+		rc = install(the_core.kick_signal = SIGRTMIN + 4, on_kick, NULL);
+	if (REPRO_HANGS && !rc)
+		rc = install(the_core.watch_signal = SIGRTMIN + 5, on_watch, NULL);
+	if (REPRO_POKES && !rc)
+		rc = install(the_core.poke_signal = SIGRTMIN + 6, on_poke, NULL);
+	return rc;
+}
+
+/* The compiled steps hold offsets from the region's first byte: make them addresses. */
+static void place_steps(struct program *program)
+{
+	for (uint32_t i = 0; i < program->n; i++) {
+		struct micro *m = &program->micro[i];
+
+		if (m->op == XMC_STEP_STORE || m->op == XMC_STEP_FLUSH || m->op == XMC_STEP_OWN ||
+		    m->op == XMC_STEP_SHARE)
+			m->address += the_core.region.data;
+		if (m->form)
+			m->value += (uint64_t)(uintptr_t)program->operands;
+	}
+}
+
+static void prepare(void)
+{
+	int rc = region_map(&the_core.region, the_core.plan);
+
+	if (rc)
+		cannot("no memory that is executable and can be patched", rc);
+	the_core.executors = executors;
+	the_core.alt_stacks = alt_stacks[0];
+	the_core.pid = getpid();
+	for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++) {
+		executors[i].core = &the_core;
+		executors[i].index = i;
+		executors[i].out = &seen_by[i];
+		fill_frame(&executors[i]);
+	}
+	for (uint32_t i = 0; i < PLAN_N_IMAGES; i++)
+		place_steps(&programs[i]);
+	if (REPRO_PROVOKES)
+		place_steps(&provocation);
+	for (uint32_t i = 0; i < REPRO_REGISTRATIONS; i++)
+		if (syscall(SYS_membarrier, registrations[i], 0, 0) < 0)
+			cannot("membarrier is refused", errno);
+	if (REPRO_HANDLES) {
+		rc = handle_signals();
+		if (rc)
+			cannot("signals", rc);
+	}
+}
+
+/* One patch: the writer's steps, from the image that is there to the one of this generation. */
+static int patch_once(struct core *core, uint64_t generation)
+{
+	if (REPRO_PROVOKES)
+		(void)run_program(core, &provocation, generation);
+	if (PLAN_WINDOW) {
+		/* Announced before the first byte changes: who meets a new byte and then loads `begun` sees it. */
+		atomic_store_explicit(&core->shared.begun, generation, memory_order_relaxed);
+		atomic_thread_fence(memory_order_release);
+	}
+	if (REPRO_STEPS == 1)
+		return step_run(core, programs[generation % PLAN_N_IMAGES].micro, generation);
+	return run_program(core, &programs[generation % PLAN_N_IMAGES], generation);
+}
+
+void *writer_main(void *arg)
+{
+	struct core *core = arg;
+	uint64_t random = PLAN_SEED * 2 + 1, generation = 0;
+	int rc = pin_self(cpus[0]);
+
+	if (rc)
+		cannot("the writer's CPU", rc);
+	if (via_kernel(PLAN_VIA))
+		rc = via_open(core);
+	while (!rc && !run_stopping(core)) {
+		rc = patch_once(core, ++generation);
+		if (PLAN_PACE_LOG2)
+			pause_between(core, &random, PLAN_PACE_LOG2);
+	}
+	if (REPRO_PARKS)
+		step_release_all(core);
+	patches = generation;
+	if (rc && rc != -EINTR)
+		cannot("a step of the writer", rc);
+	atomic_store(&core->shared.stop, 1);
+	return NULL;
+}
+
+/* The loop counts nothing by itself here (value.inc). */
+struct counted add_up(const struct executor *ex)
+{
+	(void)ex;
+	return (struct counted){ 0 };
+}
+
+void account_counted(struct executor *ex, uint32_t phase, bool believed)
+{
+	(void)ex, (void)phase, (void)believed;
+}
+
+static void execute_until_stopped(struct executor *ex)
+{
+	while (!run_stopping(ex->core)) {
+		uint64_t count = ex->phase_resumed ? 1 : REPRO_BATCH;
+
+		ex->frame.left = count;
+		ex->frame.fault_signal = 0;
+		ex->frame.interior_left = 0;
+		REPRO_LOOP(&ex->frame);
+		classify_batch(ex, count, &ex->out->slices[0], 0);
+		if (REPRO_PROGRESS)
+			report_progress(ex);
+	}
+}
+
+void *executor_main(void *arg)
+{
+	struct executor *ex = arg;
+	stack_t alt = { .ss_sp = alt_stacks[ex->index], .ss_size = XMC_ALT_BYTES };
+	int rc;
+
+	atomic_store(&ex->tid, own_tid());
+	if (REPRO_HANDLES && sigaltstack(&alt, NULL) < 0)
+		cannot("a stack for signals", errno);
+	rc = pin_self(cpus[1 + ex->index]);
+	if (rc)
+		cannot("an executor's CPU", rc);
+	execute_until_stopped(ex);
+	atomic_store(&ex->core->shared.stop, 1);
+	atomic_store(&ex->gone, 1);
+	return NULL;
+}
+
+/* Run for `seconds`, or until the event is seen; how long that took, in seconds. */
+static double race(double seconds)
+{
+	static struct watch watch[XMC_EXECUTORS_MAX];
+	uint64_t start = now_ns(), tick = REPRO_POKES ? REPRO_POKES * 1000ull : TICK_NS;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
+		rc = pthread_create(&executors[i].thread, NULL, executor_main, &executors[i]);
+	if (REPRO_KICKS)
+		for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
+			while (!atomic_load(&executors[i].tid))
+				xmc_arch_relax();
+	if (!rc)
+		rc = pthread_create(&the_core.writer, NULL, writer_main, &the_core);
+	if (rc)
+		cannot("threads", rc);
+	while (!run_stopping(&the_core) && (double)(now_ns() - start) < seconds * 1e9) {
+		sleep_until(now_ns() + tick);
+		if (REPRO_POKES)
+			for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
+				pthread_kill(executors[i].thread, the_core.poke_signal);
+		if (REPRO_HANGS)
+			watch_executors(watch);
+	}
+	atomic_store(&the_core.shared.stop, 1);
+	for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++) {
+		if (REPRO_HANGS)
+			while (!atomic_load(&executors[i].gone)) {
+				sleep_until(now_ns() + TICK_NS);
+				watch_executors(watch);
+			}
+		pthread_join(executors[i].thread, NULL);
+	}
+	pthread_join(the_core.writer, NULL);
+	return (double)(now_ns() - start) / 1e9;
+}
+
+static void tell_counts(double seconds)
+{
+	static const char *const names[XMC_OUTCOMES] = {
+		[XMC_OLD] = "old",
+		[XMC_NEW] = "new",
+		[XMC_TORN] = "torn",
+		[XMC_STALE] = "stale",
+		[XMC_FAULT] = "fault",
+		[XMC_TRAP] = "trap",
+		[XMC_HANG] = "hang",
+	};
+
+	printf("%.3f s, %llu patches; executions:", seconds, (unsigned long long)patches);
+	for (uint32_t o = 0; o < XMC_OUTCOMES; o++) {
+		uint64_t sum = 0;
+
+		for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
+			for (uint32_t p = 0; p < XMC_PHASES; p++)
+				sum += seen_by[i].slices[0].outcomes[p][o];
+		printf(" %llu %s", (unsigned long long)sum, names[o]);
+	}
+	printf("\n");
+}
+
+/* Whether executor `i` saw the event, told. */
+static bool tell_event(uint32_t i)
+{
+	const struct xmc_event *e = &seen_by[i].ring[0];
+
+	if (!seen_by[i].events)
+		return false;
+	printf("seen on CPU %d: ", cpus[1 + i]);
+	if (REPRO_SIGNAL)
+		printf("signal at byte %lld of the region, address %#llx", (long long)e->pc, (unsigned long long)e->value);
+	else
+		printf("the region returned %#llx", (unsigned long long)e->value);
+	if (PLAN_WINDOW)
+		printf("; patch %llu was complete before it, %llu begun behind it", (unsigned long long)e->done,
+		       (unsigned long long)e->begun);
+	printf("\nits memory just after:");
+	for (uint32_t at = 0; at < XMC_EVENT_BYTES; at++)
+		printf(" %02x", e->bytes[at]);
+	printf("\n");
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	static const int planned[1 + XMC_EXECUTORS_MAX] = REPRO_CPUS;
+	double seconds = argc > 1 ? strtod(argv[1], NULL) : REPRO_SECONDS;
+	bool seen = false;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (int i = 0; i < 1 + PLAN_N_EXECUTORS; i++)
+		cpus[i] = argc > 2 + i ? atoi(argv[2 + i]) : planned[i];
+	printf("%s\nat most %g s; usage: %s [SECONDS [WRITER_CPU EXECUTOR_CPU...]]\n", REPRO_WHAT, seconds, argv[0]);
+	prepare();
+	seconds = race(seconds);
+	tell_counts(seconds);
+	for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
+		seen |= tell_event(i);
+	printf(seen ? "REPRODUCED\n" : "not seen\n");
+	return seen;
+}
