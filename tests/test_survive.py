@@ -26,7 +26,7 @@ MOMENTS = 20
 GONE = 3.0
 """Seconds until nobody may be left; milliseconds, where nobody else works on this machine."""
 WORDS = {
-    "cases": "mov-imm32,nop5-jmp5,jmp-rel32,ret-nop",
+    "cases": "mov-imm32,nop5-jmp5,ret-nop",
     "regimes": "none,flag,sync-core",
     "sites": "in,x64",
 }
