@@ -239,15 +239,22 @@ def load_case(path: Path, isa: str = "x86_64") -> Case | None:
         name = NAME(path.stem)
     except ValueError as error:
         raise refuse(path, "file", f"its name, {error}") from None
-    top = read_table(path, "", read_toml(path), _CASE)
+    return read_case(path, "", name, read_toml(path), isa)
+
+
+def read_case(path: Path, key: str, name: str, table: dict[str, Any], isa: str) -> Case | None:
+    """Return the case `name` that `table`, found at `key` of the file `path`, is for `isa`, or None as `load_case`."""
+    prefix = f"{key}." if key else ""
+    top = read_table(path, key, table, _CASE)
     if all(top[known] is None for known in ISAS):
-        raise refuse(path, ISAS[0], f"missing; give a table for one of {', '.join(ISAS)}")
+        raise refuse(path, prefix + ISAS[0], f"missing; give a table for one of {', '.join(ISAS)}")
     if top.get(isa) is None:
         return None
-    here = read_table(path, isa, top[isa], _ISA)
+    at = prefix + isa
+    here = read_table(path, at, top[isa], _ISA)
     if not 2 <= len(here["images"]) <= IMAGES_MAX:
-        raise refuse(path, f"{isa}.images", f"there are {len(here['images'])}; give 2 to {IMAGES_MAX}")
-    images = [_make_image(path, f"{isa}.images[{n}]", image) for n, image in enumerate(here["images"])]
+        raise refuse(path, f"{at}.images", f"there are {len(here['images'])}; give 2 to {IMAGES_MAX}")
+    images = [_make_image(path, f"{at}.images[{n}]", image) for n, image in enumerate(here["images"])]
     case = Case(
         name=name,
         kind=top["kind"],
@@ -264,8 +271,8 @@ def load_case(path: Path, isa: str = "x86_64") -> Case | None:
         ambiguous=here["ambiguous"],
     )
     for check in _CHECKS:
-        for key, text in check(case):
-            raise refuse(path, f"{isa}.{key}", text)
+        for wrong, text in check(case):
+            raise refuse(path, f"{at}.{wrong}", text)
     return case
 
 

@@ -65,7 +65,7 @@ def _choose_profile(context: click.Context, _option: click.Parameter, name: str 
 def _request_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose cells, the same for every command that takes any."""
     options = [
-        click.option("--cases", default=("all",), help="Cases: names, globs, comma lists, or all.", **_many),
+        click.option("--cases", default=("all",), help="Names, globs, comma lists, all; bug:NAME.", **_many),
         click.option("--regimes", default=("all",), help="Regimes, likewise.", **_many),
         click.option(
             "--sites",
@@ -83,6 +83,7 @@ def _request_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--cpus", default="", metavar="LIST", help="Use these CPUs only, as in 2,4-7."),
         click.option("--executors", default=1, show_default=True, type=click.IntRange(1, 64), help="A cell."),
         click.option("--case-dir", default="", metavar="DIR", help="Read cases from here instead."),
+        click.option("--bug-dir", default="", metavar="DIR", help="Read known bugs from here instead."),
         click.option("--regime-file", "regime_files", multiple=True, metavar="FILE", help="More regimes."),
     ]
     for option in reversed(options):
@@ -238,12 +239,13 @@ def agent(output: str) -> None:
 
 @cli.command("list")
 @click.argument(
-    "what", type=click.Choice(["cases", "regimes", "codes", "provocations", "stores", "cells", "cpus"])
+    "what",
+    type=click.Choice(["cases", "bugs", "regimes", "codes", "provocations", "stores", "cells", "cpus"]),
 )
 @_request_options
 @click.option("--format", "style", default="table", type=click.Choice(["table", "json"]))
 def list_(what: str, style: str, **options: Any) -> None:
-    """List what there is: cases, regimes, the codes that they carry, provocations, stores, cells, or CPUs."""
+    """List what there is: cases, known bugs, regimes, the codes they carry, provocations, stores, cells, or CPUs."""
     from stress import listing
 
     rows = listing.ROWS[what](options)
@@ -254,11 +256,12 @@ def list_(what: str, style: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("what", type=click.Choice(["case", "regime", "event"]))
+@click.argument("what", type=click.Choice(["case", "regime", "bug", "event"]))
 @click.argument("name")
 @click.argument("number", required=False, type=click.IntRange(1))
 @click.option("--run", "folder", metavar="DIR", help="Of an event: the run it belongs to; else the youngest.")
 @click.option("--case-dir", default="", metavar="DIR", help="Read cases from here instead.")
+@click.option("--bug-dir", default="", metavar="DIR", help="Read known bugs from here instead.")
 @click.option("--regime-file", "regime_files", multiple=True, metavar="FILE", help="More regimes.")
 @click.option("--all", "every", is_flag=True, help="Every byte mix, however many there are.")
 def show(
@@ -267,21 +270,25 @@ def show(
     number: int | None,
     folder: str | None,
     case_dir: str,
+    bug_dir: str,
     regime_files: tuple[str, ...],
     every: bool,
 ) -> None:
-    """Show one case (images, byte mixes and what each does), one regime (its steps, what it claims), or the NUMBERth
-    event of a cell (what memory held, what ran, registers, age); without NUMBER, which there are.
+    """Show one case (images, byte mixes and what each does), one regime (its steps, what it claims), one known bug
+    (both protocols, what was changed, who says so), or the NUMBERth event of a cell (what memory held, what ran,
+    registers, age); without NUMBER, which there are.
     """
     from stress import showing
+    from stress.again import event_text
+    from stress.recipes import show_bug
 
-    if what == "event":
-        from stress.again import event_text
-
-        click.echo(event_text(name, Path(folder) if folder else None, number))
-        return
-    case = what == "case"
-    click.echo(showing.show_case(name, case_dir, every) if case else showing.show_regime(name, regime_files))
+    pages = {
+        "case": lambda: showing.show_case(name, case_dir, every),
+        "regime": lambda: showing.show_regime(name, regime_files),
+        "bug": lambda: show_bug(name, bug_dir),
+        "event": lambda: event_text(name, Path(folder) if folder else None, number),
+    }
+    click.echo(pages[what]())
 
 
 @cli.command()

@@ -54,6 +54,10 @@ def _wrap(text: str, indent: str = "  ") -> str:
     )
 
 
+def _bugs(record: Record) -> list[list[str]]:
+    return [label.split(":") for label in record.get("bugs", ())]
+
+
 def _how(record: Record) -> list[str]:
     """What the writer and the executors did."""
     plan = record["plan"]
@@ -205,6 +209,7 @@ def explain(records: Sequence[Record], cell: str, promises: Promises, isa: str, 
             f"regime {code}"
             + (f"; breaks {record['ablation_of']} on purpose" if record["ablation_of"] else "")
         ),
+        *(f"  the {side} side of a known bug: stress show bug {bug}" for bug, side in _bugs(record)),
         f"  held to the promises of {vendor or record['vendor']}",
         f"{verdict.grade}: {LEGEND[verdict.grade]}.",
         *(_wrap(reason, "  - ") for reason in verdict.reasons),

@@ -44,7 +44,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "table": Format("table"),
+    "table": Format("gallery", writer="table_and_bugs"),
     "json": Format("summary", ".json"),
     "junit": Format("junit", ".xml"),
     "ktap": Format("ktap", ".tap", live=True),
@@ -54,6 +54,7 @@ FORMATS: Mapping[str, Format] = {
     "html": Format("page", ".html"),
     "atomicity": Format("atomicity", writer="atomicity"),
     "mutants": Format("studies", writer="mutants"),
+    "gallery": Format("gallery"),
 }
 """What `--format` names, and `-o FILE` by its suffix."""
 

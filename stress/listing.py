@@ -9,6 +9,7 @@ from stress.host import read_host
 from stress.matrix import Request, build, choose_cases, choose_regimes
 from stress.model import Provocation
 from stress.promises import load_promises
+from stress.recipes import bugs
 from stress.regimes import load_provocations
 from stress.sites import STORES, kinds_of
 from stress.topology import relation
@@ -131,13 +132,7 @@ def cpus(_options: Mapping[str, Any]) -> Rows:
 
 
 ROWS: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
-    "cases": cases,
-    "regimes": regimes,
-    "codes": codes,
-    "provocations": provocations,
-    "stores": stores,
-    "cells": cells,
-    "cpus": cpus,
+    rows.__name__: rows for rows in (cases, bugs, regimes, codes, provocations, stores, cells, cpus)
 }
 
 

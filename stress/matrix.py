@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from stress.bugs import split_words
 from stress.cases import load_cases
 from stress.errors import HostError, UsageError
 from stress.evidence import companions
 from stress.host import Host
 from stress.model import Case, Cell, Limits, Placement, Plan, Provocation, Regime, Skip
 from stress.plan import cells, check_stores, plans, select
+from stress.recipes import bug_cells, choose_bugs, once
 from stress.regimes import load_provocations, load_regimes
 from stress.topology import pack, parse_cpu_list, placements
 
@@ -66,6 +68,7 @@ class Request:
     repeat: int = 1
     seed: int = 0
     case_dir: str = ""
+    bug_dir: str = ""
     regime_files: tuple[str, ...] = ()
     under: str = ""
     agent: str = ""
@@ -79,6 +82,7 @@ class Request:
         return replace(
             self,
             case_dir=str(Path(self.case_dir).resolve()) if self.case_dir else "",
+            bug_dir=str(Path(self.bug_dir).resolve()) if self.bug_dir else "",
             regime_files=tuple(str(Path(file).resolve()) for file in self.regime_files),
             agent=str(Path(self.agent).resolve()) if self.agent else "",
         )
@@ -182,12 +186,31 @@ def _usual_sites(case: Case, regime: Regime) -> tuple[str, ...]:
     return ("in", *straddles) if regime.name in ("none", "idle") else straddles or ("in",)
 
 
-def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], list[Skip]]:
+def _plain_cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], list[Skip]]:
     cases = choose_cases(request.cases, request.case_dir, host.isa)
     regimes = choose_regimes(request.regimes, request.regime_files)
     stores, turns = check_stores(request.stores), _turns(request.provoke)
     sites = _usual_sites if request.sites == USUAL_SITES else request.sites
     return cells(cases, sites, stores, regimes, turns, [lane], host.features)
+
+
+def _cells(request: Request, host: Host, lane: Placement) -> tuple[list[Cell], list[Skip]]:
+    """What the words mean in one lane. Known bugs bring regimes, sites and stores of their own."""
+    plain, words = split_words(request.cases)
+    if not words:
+        return _plain_cells(request, host, lane)
+    if not plain:
+        for option in ("regimes", "sites", "stores"):
+            if getattr(request, option) != getattr(Request(), option):
+                raise UsageError(
+                    f"--{option}: a known bug brings its own; leave it out, or name a case as well"
+                )
+    chosen = choose_bugs(words, request.bug_dir, host.isa)
+    run, skips = bug_cells(chosen, _turns(request.provoke), lane, host.features)
+    if plain:
+        more, less = _plain_cells(replace(request, cases=tuple(plain)), host, lane)
+        run, skips = run + more, skips + less
+    return once(run), skips
 
 
 def _seconds(request: Request, depth: int, overhead: float) -> float:
@@ -241,4 +264,4 @@ def build(request: Request, host: Host) -> Matrix:
 
 
 def _on(cell: Cell, lane: Placement) -> Cell:
-    return Cell(cell.case, cell.site, cell.store, cell.regime, cell.provocations, lane)
+    return replace(cell, placement=lane)

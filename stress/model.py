@@ -225,7 +225,7 @@ class Regime:
     @property
     def kind(self) -> str:
         """The modification kind that it makes of every case; "" where case, site and store decide."""
-        return self.publish.kind if self.publish else "K23" if self.guards else ""
+        return self.publish.kind if self.publish else "K23" if self.guards else "K15" if self.parted else ""
 
     @property
     def traps(self) -> bool:
@@ -241,6 +241,11 @@ class Regime:
     def faults(self) -> bool:
         """Whether the writer forbids execution for a while, so that an executor may expect a refused fetch."""
         return any(step.op == "protect" and "x" not in step.part for step in self.writer)
+
+    @property
+    def parted(self) -> bool:
+        """Whether it stores new bytes in several steps and claims nothing to make up for that."""
+        return not self.completes and sum(step.value == "new" for step in self.writer) > 1
 
     @property
     def patches(self) -> bool:
@@ -303,7 +308,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One thing that is run, one line of results."""
+    """One thing that is run, one line of results.
+
+    `bugs`: the sides of known bugs that it was asked for as, `NAME:wrong` or `NAME:right`; nothing of what is run.
+    """
 
     case: Case
     site: Site
@@ -311,6 +319,7 @@ class Cell:
     regime: Regime
     provocations: tuple[Provocation, ...]
     placement: Placement
+    bugs: tuple[str, ...] = ()
 
     @property
     def provocation(self) -> str:

@@ -266,4 +266,5 @@ def describe(cell: Cell) -> dict[str, Any]:
         "provocation": cell.provocation,
         "placement": cell.placement.relation,
         "cpus": list(cell.placement.cpus),
+        "bugs": list(cell.bugs),
     }

@@ -38,6 +38,7 @@ def _cell(finding: Finding, tears: Tears | None) -> dict[str, Any]:
     assert verdict
     return {
         **{name: record.get(name, "") for name in _NAMES},
+        "bugs": list(record.get("bugs", ())),
         "result": finding.result,
         "grade": verdict.grade,
         "promise": verdict.promise_level,

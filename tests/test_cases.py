@@ -12,20 +12,23 @@ from types import ModuleType
 
 import pytest
 
+from stress.bugs import load_bugs
 from stress.cases import _mixes, find_cases, load_case, load_cases
 from stress.errors import CaseError
 from stress.model import Case
 
 ISA = "x86_64"
 CASES = load_cases(isa=ISA)
+PATTERNS = {case.name: case for bug in load_bugs(None, ISA).values() for case in bug.patterns}
+EVERY = CASES | PATTERNS
 CODE = [
     pytest.param(code, asm, id=f"{case.name}-{n}")
-    for case in CASES.values()
+    for case in EVERY.values()
     for n, (code, asm) in enumerate(
         [*((image.bytes, image.asm) for image in case.images), *((pad.bytes, pad.asm) for pad in case.pads)]
     )
 ]
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+every_case = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY)
 
 GOOD = """\
 kind = "K1"

@@ -457,7 +457,7 @@ def test_json_has_exactly_the_keys_of_the_design(tmp_path: Path) -> None:
     names = "cell case site store regime provocation placement cpus status grade promise".split()
     for cell in shown["cells"]:
         # Beyond the design: whose it is, what it means to a job, why it did not run, and each provocation's share.
-        assert set(cell) == {*names, *FIGURES, "id", "host", "result", "reason", "provocations"}
+        assert set(cell) == {*names, *FIGURES, "id", "host", "result", "reason", "provocations", "bugs"}
         assert cell["promise"] in ("forbidden", "relied-on", "allowed")
         assert cell["cell"].startswith(f"mov-imm32@{cell['site']}/whole:{cell['regime']}:{cell['placement']}")
         outcomes = sum(cell[name] for name in "old new torn stale fault trap hang".split())

@@ -24,7 +24,8 @@ REGIMES = load_regimes()
 OPTIONS = {
     key: value
     for key, value in Request().as_dict().items()
-    if key in ("cases regimes sites stores provoke placements cpus executors case_dir regime_files".split())
+    if key
+    in ("cases regimes sites stores provoke placements cpus executors case_dir bug_dir regime_files".split())
 }
 
 

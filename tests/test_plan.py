@@ -201,6 +201,7 @@ def test_a_record_describes_its_cell() -> None:
         "provocation": "none",
         "placement": "l3",
         "cpus": [0, 1],
+        "bugs": [],
     }
 
 

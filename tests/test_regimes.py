@@ -91,14 +91,15 @@ def test_a_step_that_is_none_is_refused_with_its_form(text: str, remedy: str) ->
 
 
 CODES = {
-    "R0": "idle none alias huge",
+    "R0": "idle none alias huge tail-head",
     "R1": "flag",
     "R1m": "flag+mfence",
     "R1l": "flag+lfence flag+lock flag+syscall",
     "R2": "flag+cpuid flag+serialize flag+iret alias+flag+cpuid",
     "R3": "sync-core huge+sync-core alias+sync-core procmem+sync-core vmwritev+sync-core",
     "R3x": "private global global-expedited rseq",
-    "R4": "int3+sync-core huge+int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core",
+    "R4": "int3+sync-core huge+int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core "
+    "trap-halves",
     "R4g": "guard+sync-core",
     "R4s": "int3+signal process+int3+signal process+int3+sync-core ptrace+int3+signal ptrace+int3+sync-core",
     "R4d": "int3+delay-2000 int3+delay-3000",
