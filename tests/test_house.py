@@ -58,7 +58,7 @@ LAYERS = (
     {"amalgam", "planned"},
     {"ccalls", "cuse", "cfold"},
     {"cparts"},
-    {"cedit"},
+    {"cedit", "cidle"},
     {"cvalue"},
     {"csource"},
     {"errors", "model", "_native", "__init__"},
