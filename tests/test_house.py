@@ -48,7 +48,7 @@ LAYERS = (
     {"grade"},
     {"charges"},
     {"promises", "evidence", "event", "bugs"},
-    {"witness"},
+    {"witness", "simpler"},
     {"cases", "regimes", "host", "store", "under"},
     {"publish", "fits"},
     {"checks", "steps", "patterns", "ablations"},

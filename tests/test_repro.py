@@ -102,7 +102,7 @@ def test_what_cannot_be_run_here_is_told() -> None:
 def test_an_attempt_is_as_long_as_the_rate_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
-    def remember(_plan: Plan, _event: Event, seconds: float) -> Trial:
+    def remember(_plan: Plan, _event: Event, seconds: float, _command: tuple[str, ...]) -> Trial:
         asked.append(seconds)
         return Trial(1, 0.001, 1)
 
@@ -123,7 +123,7 @@ def test_another_event_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) 
     fault = {"outcome": "fault", "phase": "concurrent", "signal": "SIGILL", "code": 2, "count": 1}
     ran: list[tuple[bool, float]] = []
 
-    def fake(asked: Plan) -> dict[str, Any]:
+    def fake(asked: Plan, _command: tuple[str, ...]) -> dict[str, Any]:
         ran.append((asked.limits.until_first_event, asked.limits.seconds))
         seen = [fault, *(fake_record()["signatures"] if len(ran) == 4 else [])]
         took = 0.01 if asked.limits.until_first_event else asked.limits.seconds
