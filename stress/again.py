@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stress.errors import StressError
 from stress.event import choose
@@ -18,9 +19,16 @@ from stress.runner import compile_plan
 from stress.session import FOLDER, VENDORS
 from stress.store import read_events, read_records, read_run
 from stress.topology import parse_cpu_list
+from stress.under import Under
 
 LONGEST_SEARCH_SECONDS = 2.0
 """Of one search of `repro --shrink`, where nobody says."""
+
+
+def _command(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the cells of a run were run by: the prefix under test and the agent; () where by the workers."""
+    request = run.get("request") or {}
+    return Under.of(request["under"], request["agent"]).command if request.get("under") else ()
 
 
 def repro(
@@ -49,11 +57,12 @@ def repro(
     plan = fit(plan_of(record), topology)
     if output:
         refuse(as_dict(plan), host.isa)
-    attempts = attempt(record, plan, event, times, seconds)
+    command = _command(run)
+    attempts = attempt(record, plan, event, times, seconds, command)
     lines, shrunk, rate = attempts.lines(), None, attempts.rate
     whose = VENDORS[vendor] or host.vendor
     if shrink and attempts.seen:
-        shrunk = make_smaller(plan, event, whose, seconds or LONGEST_SEARCH_SECONDS, tell)
+        shrunk = make_smaller(plan, event, whose, seconds or LONGEST_SEARCH_SECONDS, tell, command)
         lines += shrunk.lines()
         plan, rate = shrunk.plan, shrunk.rate
     if output:

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from tree_sitter import Node
 
 from stress.cedit import Edit, apply, outdent, without
+from stress.cidle import is_idle
 from stress.csource import declared, text_of, walk
-from stress.cvalue import Function, Known, arguments, child, is_plan, plan_name
-
-_GIVING = ("assignment_expression", "init_declarator")
-"""Nodes that give a variable a value."""
+from stress.cvalue import Function, Known, child, is_plan, plan_name
 
 
 def fold(text: str, known: Known) -> str:
@@ -75,7 +73,7 @@ class _Fold(Function):
             case "while_statement" if self.value(child(node, "condition")) == 0:
                 return without(self.text, node)
             case "expression_statement":
-                return without(self.text, node) if self._is_idle(node) else None
+                return without(self.text, node) if is_idle(self, node) else None
             case "declaration":
                 return self._declaration(node)
             case "unary_expression" if text_of(child(node, "operator")) == "!":
@@ -258,45 +256,6 @@ class _Fold(Function):
             return None
         return without(self.text, after) if after.type != "comment" else None
 
-    def _is_idle(self, node: Node) -> bool:
-        """Whether a statement does nothing: a call of an empty function, a store that nobody reads."""
-        if not node.named_children:
-            return False
-        inner = node.named_children[0]
-        if inner.type == "call_expression":
-            name = text_of(child(inner, "function"))
-            return name in self.known.empty or (name.startswith("atomic_") and self._is_unread_target(inner))
-        if inner.type == "assignment_expression":
-            target = child(inner, "left")
-            if target.type == "identifier" and self._only_assigned(text_of(target)):
-                return self.is_pure(child(inner, "right"))
-            nothing = self.value(child(inner, "right")) == 0
-            if nothing and text_of(child(inner, "operator")) in ("+=", "-=", "|="):
-                return True
-            zero = nothing and _last_member(target) in self.known.zeros
-            return (zero or _last_member(target) in self.known.unread) and self.is_pure(child(inner, "right"))
-        if inner.type == "update_expression":
-            return _last_member(child(inner, "argument")) in self.known.unread
-        return inner.type == "number_literal"
-
-    def _only_assigned(self, name: str) -> bool:
-        """Whether a local variable is given values that nothing looks at."""
-        if name in self.parameters or not any(name == n for n, _ in self.initialised()):
-            return False
-        mentions = [n for n in self.nodes if n.type == "identifier" and text_of(n) == name]
-        given = [n for n in mentions if n.parent is not None and n.parent.type in _GIVING]
-        return len(given) == len(mentions) and all(
-            n == (n.parent.child_by_field_name("left") or n.parent.child_by_field_name("declarator"))
-            for n in given
-            if n.parent is not None
-        )
-
-    def _is_unread_target(self, call: Node) -> bool:
-        name, given = text_of(child(call, "function")), arguments(call)
-        if not name.startswith(("atomic_store", "atomic_fetch")) or given[0].type != "pointer_expression":
-            return False
-        return _last_member(child(given[0], "argument")) in self.known.unread
-
     def _declaration(self, node: Node) -> Edit | None:
         """Without the variables that nothing mentions any more."""
         names = [text_of(n) for n in walk(self.body) if n.type == "identifier"]
@@ -328,9 +287,3 @@ def _declarators(declaration: Node) -> list[Node]:
 def _statements(case: Node) -> list[Node]:
     value = case.child_by_field_name("value")
     return [c for c in case.named_children if c != value and c.type != "comment"]
-
-
-def _last_member(node: Node) -> str:
-    while node.type == "subscript_expression":
-        node = child(node, "argument")
-    return text_of(child(node, "field")) if node.type == "field_expression" else ""

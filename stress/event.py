@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,3 @@ def seconds_for(rate: float) -> float:
 def missed(rate: float, seconds: float) -> float:
     """The probability that an event of `rate` a second is not seen in `seconds`."""
     return math.exp(-rate * seconds)
-
-
-def total_seconds(trials: Iterable[float]) -> float:
-    """Seconds of all trials together."""
-    return math.fsum(trials)

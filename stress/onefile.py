@@ -24,7 +24,7 @@ COMMON = (
 ).split()
 PORT = "isa.h arch.c".split()
 ASSEMBLY = "frame.inc loops.S".split()
-OWN_C, OWN_ASSEMBLY = "repro/repro.c", "repro/value.inc"
+OWN_C, OWN_ASSEMBLY = ("repro/repro.c", "repro/main.c"), "repro/value.inc"
 """What is special to a reproducer: it goes before what the core has of the same name."""
 
 PURE = frozenset(
@@ -113,7 +113,7 @@ def refuse(plan: Mapping[str, Any], isa: str) -> None:
 
 def _read(native: Path, isa: str) -> list[Item]:
     port = f"arch/{isa}"
-    order = ["xmc.h", *(f"{port}/{n}" for n in PORT[:1]), *COMMON, f"{port}/{PORT[1]}", OWN_C]
+    order = ["xmc.h", *(f"{port}/{n}" for n in PORT[:1]), *COMMON, f"{port}/{PORT[1]}", *OWN_C]
     try:
         items = [item for name in order for item in read_c(native / name, name)]
         own = read_asm(native / OWN_ASSEMBLY, OWN_ASSEMBLY)

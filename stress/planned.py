@@ -88,12 +88,11 @@ def limits(subject: Subject) -> dict[str, int]:
 
 def _scalars(subject: Subject) -> dict[str, str]:
     """Every constant of the plan, and what follows from it, as C text."""
-    plan, region, lists = subject.plan, subject.plan["region"], _lists(subject.plan)
-    ops = {m["op"] for m in subject.micros}
-    sends = {"XMC_STEP_SIGNAL", "XMC_STEP_QUIESCE"} & ops
-    poke = plan["provocations"][0]["signal_us"]
-    stepping = any(lists.values())
-    loop = "xmc_arch_loop_" + ("window" if plan["window"] else "value") + ("_steps" if stepping else "")
+    return {name: str(value) for name, value in (_of_plan(subject) | _of_event(subject)).items()}
+
+
+def _of_plan(subject: Subject) -> dict[str, Any]:
+    plan, region = subject.plan, subject.plan["region"]
     found: dict[str, Any] = {plan_name(k): v for k, v in region.items() if isinstance(v, int)}
     found |= {
         "PLAN_REGION_LEN": len(region["images"][0]["bytes"]) // 2,
@@ -112,6 +111,18 @@ def _scalars(subject: Subject) -> dict[str, str]:
         "PLAN_PACE_LOG2": plan["pace_log2"],
         "PLAN_HANG_MS": plan["hang_ms"],
         "PLAN_SEED": f"{plan['seed']}ull",
+    }
+    return found
+
+
+def _of_event(subject: Subject) -> dict[str, Any]:
+    plan, region, lists = subject.plan, subject.plan["region"], _lists(subject.plan)
+    ops = {m["op"] for m in subject.micros}
+    sends = {"XMC_STEP_SIGNAL", "XMC_STEP_QUIESCE"} & ops
+    poke = plan["provocations"][0]["signal_us"]
+    stepping = any(lists.values())
+    loop = "xmc_arch_loop_" + ("window" if plan["window"] else "value") + ("_steps" if stepping else "")
+    return {
         "REPRO_OUTCOME": word("", subject.outcome).replace("__", "_"),
         "REPRO_POST": int(subject.post),
         "REPRO_SIGNAL": subject.signal or 0,
@@ -135,7 +146,6 @@ def _scalars(subject: Subject) -> dict[str, str]:
         "REPRO_WHAT": '"' + subject.what.replace('"', "'") + '"',
         "REPRO_CPUS": "{ " + ", ".join(map(str, (plan["cpus"]["writer"], *plan["cpus"]["executors"]))) + " }",
     }
-    return {name: str(value) for name, value in found.items()}
 
 
 def _length(subject: Subject) -> int:

@@ -17,7 +17,8 @@ from stress.plan import as_dict, describe
 from stress.planned import Subject
 from stress.promises import STRENGTH, Promise, load_promises
 from stress.runner import Running, compile_plan, execute_mixes
-from stress.shrink import NOTHING, Rules, Shrunk, Trial, shrink
+from stress.shrink import Rules, Shrunk, Trial, shrink
+from stress.simpler import NOTHING
 from stress.story import tell_story
 
 Record = Mapping[str, Any]
@@ -32,9 +33,9 @@ SLICE_SECONDS = 0.05
 """Of the first look that another event does not end; each further one takes twice as long."""
 
 
-def run(plan: Plan) -> dict[str, Any]:
-    """The record of one run of `plan`."""
-    running = Running(plan)
+def run(plan: Plan, command: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The record of one run of `plan`; `command`: the prefix under test and the agent behind it, as in `Running`."""
+    running = Running(plan, command)
     try:
         return running.finish()[0]
     except BaseException:
@@ -42,12 +43,12 @@ def run(plan: Plan) -> dict[str, Any]:
         raise
 
 
-def look(plan: Plan, event: Event, seconds: float) -> Trial:
+def look(plan: Plan, event: Event, seconds: float, command: tuple[str, ...] = ()) -> Trial:
     """Run `plan` until `event` is seen, for at most `seconds`; other events in between do not end that."""
     spent, executions, first, length = 0.0, 0, True, SLICE_SECONDS
     while spent < seconds:
         left = seconds - spent if first else min(seconds - spent, length)
-        record = run(replace(plan, limits=Limits(max(left, 0.001), until_first_event=first)))
+        record = run(replace(plan, limits=Limits(max(left, 0.001), until_first_event=first)), command)
         if record["status"] != Status.OK:
             return Trial(0, spent, executions, record["reason"] or record["status"])
         spent += max(_until(record) if first else record["seconds"], 1e-6)
@@ -109,13 +110,20 @@ def seconds_of(record: Record) -> float:
     return max(float(record["seconds"]), 1e-6)
 
 
-def attempt(record: Record, plan: Plan, event: Event, times: int, seconds: float | None) -> Attempts:
+def attempt(
+    record: Record,
+    plan: Plan,
+    event: Event,
+    times: int,
+    seconds: float | None,
+    command: tuple[str, ...] = (),
+) -> Attempts:
     """Run the very plan again `times` times, each until the event or for `seconds` (None: as its rate asks for)."""
     rate = low_rate(count(record, event), seconds_of(record))
     each = seconds or min(max(seconds_for(rate), SHORTEST_SECONDS), LONGEST_SECONDS)
     trials: list[Trial] = []
     for _ in range(times):
-        trials.append(look(plan, event, each))
+        trials.append(look(plan, event, each, command))
         if trials[-1].failed:
             break
     return Attempts(record, plan, event, rate, trials)
@@ -164,11 +172,16 @@ def _executed(plan: Plan) -> Case | None:
 
 
 def make_smaller(
-    plan: Plan, event: Event, vendor: str, longest: float, tell: Callable[[str], None]
+    plan: Plan,
+    event: Event,
+    vendor: str,
+    longest: float,
+    tell: Callable[[str], None],
+    command: tuple[str, ...] = (),
 ) -> Shrunk:
     """The smallest plan that shows `event` as often as can be found out in searches of `longest` seconds."""
     rules = Rules(
-        look=lambda candidate, seconds: look(candidate, event, seconds),
+        look=lambda candidate, seconds: look(candidate, event, seconds, command),
         strength=lambda cell: STRENGTH[promise_of(cell, event, vendor).level],
         returns=_executed,
         longest=longest,

@@ -275,7 +275,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
             "writer.c:.*cannot read this C",
         ),
         ("fault.c", None, "fault.c: missing"),
-        ("repro/repro.c", ("int main(", "int start("), r"no main\(\)"),
+        ("repro/main.c", ("int main(", "int start("), r"no main\(\)"),
         ("arch/arch.h", ("uint64_t poison;", "struct odd poison;"), "of no size"),
     ],
 )

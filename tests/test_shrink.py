@@ -11,7 +11,8 @@ import pytest
 from stress.errors import UsageError
 from stress.event import MISSED, seconds_for
 from stress.model import Case, Cell, ExecStep, Limits, Pad, Placement, Plan, Provocation, Site, Step
-from stress.shrink import ACCEPTED_AFTER, NOTHING, Rules, Trial, shrink
+from stress.shrink import ACCEPTED_AFTER, Rules, Trial, shrink
+from stress.simpler import NOTHING
 from tests.support import image, make_case, regime
 
 FLUSH = Provocation("flush", "", (Step("flush", "back"),), (ExecStep("flush-tail"),))

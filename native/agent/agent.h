@@ -45,6 +45,9 @@ void record_write(struct writer *w, const struct job *job, const struct xmc_resu
 /* answer.c: the fields `status` and `reason` of a record; w->job is the view. */
 void write_status(struct writer *w, const void *at);
 void write_reason(struct writer *w, const void *at);
+
+/* words.c: the registers of the struct xmc_event at `at`, by name. */
+void write_event_registers(struct writer *w, const void *at);
 /* answer.c: how each of `n` mixes showed itself, or why they could not be executed; one object. */
 void mixes_write(struct writer *w, const struct xmc_signature *signatures, uint32_t n, int rc);
 /* answer.c: what a probe found; one object. */

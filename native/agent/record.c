@@ -132,21 +132,6 @@ static void write_event_bytes(struct writer *w, const void *at)
 	write_hex(w, ((const struct xmc_event *)at)->bytes, XMC_EVENT_BYTES);
 }
 
-/* By name, where a fault has recorded them. */
-static void write_event_registers(struct writer *w, const void *at)
-{
-	const struct xmc_event *e = at;
-	char names[256] = "", *rest = NULL, *name = NULL;
-
-	strncat(names, xmc_register_names(), sizeof(names) - 1);
-	write_open(w, '{');
-	for (uint32_t i = 0; e->signal && (name = strtok_r(i ? NULL : names, " ", &rest)); i++) {
-		write_key(w, name);
-		write_u64(w, e->registers[i]);
-	}
-	write_close(w, '}');
-}
-
 static void write_events(struct writer *w, const void *at)
 {
 	static const struct field fields[] = {

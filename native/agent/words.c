@@ -1,6 +1,5 @@
 /* words.c - between the constants of xmc.h and the words that plans and records use for them. */
-#include "../xmc.h"
-#include "json.h"
+#include "agent.h"
 #include <string.h>
 
 static const struct {
@@ -44,4 +43,18 @@ void words_list(const char *words, char *list, size_t size)
 	for (size_t i = 0; i < N_WORDS && used < size; i++)
 		if (!strcmp(table[i].words, words))
 			used += (size_t)snprintf(list + used, size - used, "%s%s", used ? ", " : "", table[i].word);
+}
+
+/* By name, where a fault has recorded them. */
+void write_event_registers(struct writer *w, const void *at)
+{
+	const struct xmc_event *e = at;
+	const char *name = xmc_register_names();
+
+	write_open(w, '{');
+	for (uint32_t i = 0; e->signal && *name; i++, name += strcspn(name, " "), name += strspn(name, " ")) {
+		write_key_piece(w, (struct piece){ name, strcspn(name, " ") });
+		write_u64(w, e->registers[i]);
+	}
+	write_close(w, '}');
 }

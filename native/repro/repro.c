@@ -11,18 +11,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TICK_NS 1000000ull		/* between two looks of the main thread */
-
 struct core the_core;
 
-static struct executor executors[XMC_EXECUTORS_MAX];
+struct executor executors[XMC_EXECUTORS_MAX];
 static uint8_t alt_stacks[XMC_EXECUTORS_MAX][XMC_ALT_BYTES];
-static struct xmc_executor_result seen_by[XMC_EXECUTORS_MAX];
-static uint64_t patches;
-static int cpus[1 + XMC_EXECUTORS_MAX];		/* the writer's, the executors' */
+struct xmc_executor_result seen_by[XMC_EXECUTORS_MAX];
+uint64_t patches;
+int cpus[1 + XMC_EXECUTORS_MAX];		/* the writer's, the executors' */
 
 /* Say why this machine cannot show anything, and leave. */
-static void cannot(const char *what, int error)
+void cannot(const char *what, int error)
 {
 	fprintf(stderr, "cannot run here: %s: %s\n", what, strerror(error < 0 ? -error : error));
 	exit(2);
@@ -134,7 +132,7 @@ static void place_steps(struct program *program)
 	}
 }
 
-static void prepare(void)
+void prepare(void)
 {
 	int rc = region_map(&the_core.region, the_core.plan);
 
@@ -161,6 +159,17 @@ static void prepare(void)
 		if (rc)
 			cannot("signals", rc);
 	}
+}
+
+static int run_program(struct core *core, const struct program *program, uint64_t generation)
+{
+	for (uint32_t i = 0; i < program->n; i++) {
+		int rc = step_run(core, &program->micro[i], generation);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
 }
 
 /* One patch: the writer's steps, from the image that is there to the one of this generation. */
@@ -245,107 +254,4 @@ void *executor_main(void *arg)
 	atomic_store(&ex->core->shared.stop, 1);
 	atomic_store(&ex->gone, 1);
 	return NULL;
-}
-
-/* Run for `seconds`, or until the event is seen; how long that took, in seconds. */
-static double race(double seconds)
-{
-	static struct watch watch[XMC_EXECUTORS_MAX];
-	uint64_t start = now_ns(), tick = REPRO_POKES ? REPRO_POKES * 1000ull : TICK_NS;
-	int rc = 0;
-
-	for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
-		rc = pthread_create(&executors[i].thread, NULL, executor_main, &executors[i]);
-	if (REPRO_KICKS)
-		for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
-			while (!atomic_load(&executors[i].tid))
-				xmc_arch_relax();
-	if (!rc)
-		rc = pthread_create(&the_core.writer, NULL, writer_main, &the_core);
-	if (rc)
-		cannot("threads", rc);
-	while (!run_stopping(&the_core) && (double)(now_ns() - start) < seconds * 1e9) {
-		sleep_until(now_ns() + tick);
-		if (REPRO_POKES)
-			for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
-				pthread_kill(executors[i].thread, the_core.poke_signal);
-		if (REPRO_HANGS)
-			watch_executors(watch);
-	}
-	atomic_store(&the_core.shared.stop, 1);
-	for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++) {
-		if (REPRO_HANGS)
-			while (!atomic_load(&executors[i].gone)) {
-				sleep_until(now_ns() + TICK_NS);
-				watch_executors(watch);
-			}
-		pthread_join(executors[i].thread, NULL);
-	}
-	pthread_join(the_core.writer, NULL);
-	return (double)(now_ns() - start) / 1e9;
-}
-
-static void tell_counts(double seconds)
-{
-	static const char *const names[XMC_OUTCOMES] = {
-		[XMC_OLD] = "old",
-		[XMC_NEW] = "new",
-		[XMC_TORN] = "torn",
-		[XMC_STALE] = "stale",
-		[XMC_FAULT] = "fault",
-		[XMC_TRAP] = "trap",
-		[XMC_HANG] = "hang",
-	};
-
-	printf("%.3f s, %llu patches; executions:", seconds, (unsigned long long)patches);
-	for (uint32_t o = 0; o < XMC_OUTCOMES; o++) {
-		uint64_t sum = 0;
-
-		for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
-			for (uint32_t p = 0; p < XMC_PHASES; p++)
-				sum += seen_by[i].slices[0].outcomes[p][o];
-		printf(" %llu %s", (unsigned long long)sum, names[o]);
-	}
-	printf("\n");
-}
-
-/* Whether executor `i` saw the event, told. */
-static bool tell_event(uint32_t i)
-{
-	const struct xmc_event *e = &seen_by[i].ring[0];
-
-	if (!seen_by[i].events)
-		return false;
-	printf("seen on CPU %d: ", cpus[1 + i]);
-	if (REPRO_SIGNAL)
-		printf("signal at byte %lld of the region, address %#llx", (long long)e->pc, (unsigned long long)e->value);
-	else
-		printf("the region returned %#llx", (unsigned long long)e->value);
-	if (PLAN_WINDOW)
-		printf("; patch %llu was complete before it, %llu begun behind it", (unsigned long long)e->done,
-		       (unsigned long long)e->begun);
-	printf("\nits memory just after:");
-	for (uint32_t at = 0; at < XMC_EVENT_BYTES; at++)
-		printf(" %02x", e->bytes[at]);
-	printf("\n");
-	return true;
-}
-
-int main(int argc, char **argv)
-{
-	static const int planned[1 + XMC_EXECUTORS_MAX] = REPRO_CPUS;
-	double seconds = argc > 1 ? strtod(argv[1], NULL) : REPRO_SECONDS;
-	bool seen = false;
-
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (int i = 0; i < 1 + PLAN_N_EXECUTORS; i++)
-		cpus[i] = argc > 2 + i ? atoi(argv[2 + i]) : planned[i];
-	printf("%s\nat most %g s; usage: %s [SECONDS [WRITER_CPU EXECUTOR_CPU...]]\n", REPRO_WHAT, seconds, argv[0]);
-	prepare();
-	seconds = race(seconds);
-	tell_counts(seconds);
-	for (uint32_t i = 0; i < PLAN_N_EXECUTORS; i++)
-		seen |= tell_event(i);
-	printf(seen ? "REPRODUCED\n" : "not seen\n");
-	return seen;
 }

@@ -1,5 +1,5 @@
 /*
- * repro.h - for reading repro.c, and for compilers that check it: what stress/onefile.py makes of a plan. A reproducer
+ * repro.h - for reading repro.c and main.c, and for compilers that check it: what stress/onefile.py makes of a plan. A reproducer
  * has this plan's values in their place.
  */
 #ifndef XMC_REPRO_H
@@ -44,6 +44,12 @@ void on_fault(int sig, siginfo_t *info, void *context);
 void on_kick(int sig, siginfo_t *info, void *context);
 void on_watch(int sig, siginfo_t *info, void *context);
 void on_poke(int sig, siginfo_t *info, void *context);
-int run_program(struct core *core, const struct program *program, uint64_t generation);
+extern struct executor executors[XMC_EXECUTORS_MAX];
+extern struct xmc_executor_result seen_by[XMC_EXECUTORS_MAX];
+extern uint64_t patches;
+extern int cpus[1 + XMC_EXECUTORS_MAX];
+void cannot(const char *what, int error);
+void prepare(void);
+int step_run(struct core *core, const struct micro *m, uint64_t generation);
 #define N_FAULTS 1
 #endif
