@@ -28,7 +28,6 @@ typedef int (*step_code)(struct core *core, const struct micro *m, uint64_t gene
 
 /* A writer step with everything resolved that can be before the threads start. */
 struct micro {
-	step_code run;			/* what `op` means; program_emit fills it in */
 	uint32_t op;			/* enum xmc_step_op */
 	uint32_t width;			/* STORE: bytes. FLUSH: unused. MEMBARRIER: command. PROTECT: enum xmc_protect */
 	uint64_t address;		/* STORE, FLUSH: in the writer's mapping */

@@ -54,7 +54,6 @@ int program_emit(struct program *program, struct micro micro)
 {
 	if (program->n == XMC_MICRO_MAX)
 		return -EINVAL;
-	micro.run = step_table[micro.op];
 	program->micro[program->n++] = micro;
 	return 0;
 }

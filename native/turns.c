@@ -88,8 +88,8 @@ void round_end(struct core *core, struct round *r)
 {
 	uint64_t reward;
 
-	if (!core->plan->n_turns)
-		return;
+	if (!core->plan->n_turns || r->now == r->since)
+		return;			/* a slice that has not begun is none */
 	reward = take_reward(core, r);
 	chooser_tell(&r->chooser, r->turn, r->now - r->since, reward);
 	note_choice(core, r, reward);

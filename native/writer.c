@@ -32,7 +32,7 @@ static int run_program(struct core *core, const struct program *program, uint64_
 	const struct micro *end = program->micro + program->n;
 
 	for (const struct micro *m = program->micro; m != end; m++) {
-		int rc = m->run(core, m, generation);
+		int rc = step_table[m->op](core, m, generation);
 
 		if (rc) {
 			core->counts->failed_step = m->step + 1;

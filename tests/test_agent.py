@@ -36,7 +36,7 @@ TIMES = {"seconds", "cpu_seconds", "first_event_seconds", "started", "tsc", "tsc
 COUNTS = {
     *("count", "patches", "done", "begun", "events", "interrupts", "stolen_ticks", "signals_sent", "hops"),
     *("switches_voluntary", "switches_forced", "hangs_signalled", "samples", "tears"),
-    *("stale_generations", "stale_ticks", "clobbers", "signatures_lost"),
+    *("stale_generations", "stale_ticks", "clobbers", "signatures_lost", "slices", "choices"),
 }
 COUNTED = {"outcomes", "signatures"}
 """What is there, and how often, is up to the race: of these only what may be there is the same."""
