@@ -6,6 +6,7 @@
  */
 #include "core.h"
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define IDLE_NS 10000000ull
+#define AWHILE_NS 100000ull
 
 /* It does nothing. While a tracer holds it the executors, threads of the same process, run on. */
 void *victim_main(void *arg)
@@ -26,7 +28,28 @@ void *victim_main(void *arg)
 	return NULL;
 }
 
-/* Become the tracer of the victim and stop it, and only it: SEIZE and INTERRUPT stop one thread. */
+/* Whether a thread sleeps in the kernel, as far as /proc tells. */
+static bool asleep(pid_t tid)
+{
+	char path[32], text[128];
+	const char *name_end;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	name_end = strrchr(text, ')');
+	return !name_end || strlen(name_end) < 3 || name_end[2] == 'S';
+}
+
+/*
+ * Become the tracer of the victim and stop it, and only it: SEIZE and INTERRUPT stop one thread. It is stopped where it
+ * sleeps, or it might hold a lock that its siblings need: a translator's, which runs one thread at a time.
+ */
 static int attach(struct core *core)
 {
 	pid_t victim;
@@ -36,6 +59,11 @@ static int attach(struct core *core)
 		if (run_stopping(core))
 			return -EINTR;
 		xmc_arch_relax();
+	}
+	while (!asleep(victim)) {
+		if (run_stopping(core))
+			return -EINTR;
+		sleep_until(now_ns() + AWHILE_NS);
 	}
 	if (ptrace(PTRACE_SEIZE, victim, NULL, NULL) < 0 || ptrace(PTRACE_INTERRUPT, victim, NULL, NULL) < 0)
 		return -errno;

@@ -50,6 +50,8 @@ def make_case(*images: Image, patch: tuple[int, int], head: int = 0, entry: int 
 
 MOV = make_case(image("b811111111c3", 0x11111111), image("b822222222c3", 0x22222222), patch=(1, 4))
 GADGET = 0x10
+STRICT_CFLAGS = "-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes"
+"""With which the tests' agents are built: where all use the same, it is built once."""
 
 
 def gadget_case(code: str) -> Case:

@@ -22,6 +22,7 @@ from stress.runner import Running
 from stress.under import AgentError, Under
 from tests.support import (
     MOV,
+    STRICT_CFLAGS,
     Record,
     count,
     halves,
@@ -45,6 +46,12 @@ KILLS = WELL + 'exec 3<&0; "$@" <&3 & sleep 0.2; kill -9 $!; wait $!'
 HANGS = WELL + "sleep 600"
 STOPS = WELL + "kill -STOP $$"
 LITTERS = '"$@"; sleep 600 &'
+
+
+@pytest.fixture(autouse=True)
+def strict_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `--under` build an agent that compiles without a warning."""
+    monkeypatch.setenv("CFLAGS", STRICT_CFLAGS)
 
 
 @pytest.fixture
@@ -156,7 +163,7 @@ def test_what_a_dead_agent_had_counted_is_in_the_record(script: Callable[[str], 
     running = Running(ENDLESS, target.command)
     record, _ = running.finish()
     assert record["status"] == "crashed"
-    assert record["reason"].endswith("died of SIGKILL")
+    assert "died of SIGKILL" in record["reason"]
     assert count(record) > 0
     assert 0 < record["seconds"] < 60
     assert nothing_is_left(tmp_path)

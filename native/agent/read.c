@@ -138,7 +138,8 @@ uint32_t read_hex(struct reader *r, const struct json *value, uint8_t *bytes, ui
 		int high = nibble(value->text.at[2 * i]), low = nibble(value->text.at[2 * i + 1]);
 
 		good = high >= 0 && low >= 0;
-		bytes[i] = (uint8_t)(high << 4 | low);
+		if (good)
+			bytes[i] = (uint8_t)(high << 4 | low);
 	}
 	if (!good)
 		refuse(r, "does not fit; give up to %u bytes as pairs of the digits 0-9a-f", max);
