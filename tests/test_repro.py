@@ -38,7 +38,7 @@ from tests.test_onefile import COMPILERS, FLAGS, build
 SHORT = 0.15
 """Seconds of a planted cell."""
 
-SEARCH = "0.3"
+SEARCH = "0.15"
 """Seconds of a search: what is planted is seen within milliseconds."""
 
 
