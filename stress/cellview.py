@@ -176,7 +176,7 @@ def command_of(record: Record, request: Mapping[str, Any]) -> str:
         "placements": record["placement"],
         "provoke": record["provocation"],
     }
-    if record["shape"] == "publish":  # site and store follow from the regime
+    if record.get("shape") == "publish":  # site and store follow from the regime
         chosen = {k: v for k, v in chosen.items() if k not in ("sites", "stores")}
     for option, value in chosen.items():
         if value != "auto":

@@ -79,8 +79,8 @@ def add_up(tables: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 def staleness(records: Sequence[Record]) -> tuple[Histogram, ...]:
     """Return how late stale executions were, in generations and in time."""
-    generations = add_up([r["stale_generations"] for r in records])
-    ticks = add_up([r["stale_ticks"] for r in records])
+    generations = add_up([r.get("stale_generations", {}) for r in records])
+    ticks = add_up([r.get("stale_ticks", {}) for r in records])
     hz = next((r["tsc_hz"] for r in records if r.get("tsc_hz")), 0)
     found = (
         histogram("Patches that it was behind", generations),

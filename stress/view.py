@@ -225,7 +225,7 @@ def _matrices(regimes: Sequence[Regime], promises: Promises) -> tuple[Matrix, ..
     }
     made = []
     for shape, title in titles.items():
-        these = [r for r in regimes if r.cells[0].record["shape"] == shape]
+        these = [r for r in regimes if r.cells[0].record.get("shape", "toggle") == shape]
         if not these:
             continue
         cases = tuple(sorted({c.record["case"] for r in these for c in r.cells}))
