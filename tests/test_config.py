@@ -167,7 +167,17 @@ def test_an_unknown_profile_is_refused() -> None:
 @pytest.mark.parametrize("profile", list(LIMITS))
 def test_the_package_s_profiles_end_in_time_on_two_cpus(profile: str, host: Host) -> None:
     context = cli.cli.commands["run"].make_context("run", ["--profile", profile], parent=_root())
-    not_of_the_request = ("out", "resume", "style", "fail_on", "baseline", "vendor", "quiet")
+    not_of_the_request = (
+        "out",
+        "resume",
+        "style",
+        "fail_on",
+        "baseline",
+        "vendor",
+        "quiet",
+        "retry",
+        "deadline",
+    )
     options = {k: v for k, v in context.params.items() if k not in not_of_the_request}
     matrix = build(cli._request(options), host)
     assert 0.5 * LIMITS[profile] < matrix.expected_seconds < 0.9 * LIMITS[profile]

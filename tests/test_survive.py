@@ -198,10 +198,14 @@ def test_the_boot_has_a_name_where_the_kernel_gives_one(tmp_path: Path) -> None:
 
 @pytest.mark.hardware
 def test_a_deadline_ends_the_run_whatever_is_left(tmp_path: Path, undisturbed: list[Record]) -> None:
-    out = tmp_path / "run"
-    done = stress(*ARGS, "--deadline", "0.5s", "--out", out)
-    assert done.returncode == cli.INTERRUPTED
-    assert "out of time" in done.stderr
+    # How long the first worker takes to start is the machine's affair: double the time until one cell has ended.
+    for doubled in range(5):
+        out = tmp_path / f"run{doubled}"
+        done = stress(*ARGS, "--deadline", f"{0.5 * 2**doubled}s", "--out", out)
+        assert done.returncode == cli.INTERRUPTED
+        assert "out of time" in done.stderr
+        if ended(out):
+            break
     assert 0 < len(ended(out)) < len(undisturbed)
     assert resumed(out) == cli.CLEAN
     is_the_same_run(out, undisturbed)

@@ -200,7 +200,7 @@ def test_an_abandoned_cell_ends_its_prefix(script: Callable[[str], str], tmp_pat
     begun = time.monotonic()
     running.abandon()
     assert time.monotonic() - begun < 3
-    assert nothing_is_left(tmp_path)
+    assert until(lambda: nothing_is_left(tmp_path), 10)
 
 
 @pytest.mark.parametrize(
