@@ -244,6 +244,8 @@ int via_store(struct core *core, const struct micro *m);
 void via_close(struct core *core);
 /* via.c: the body of the thread that a tracer stops. */
 void *victim_main(void *core);
+/* via.c: let it go, now that the run stops. */
+void victim_wake(struct core *core);
 /* via.c: bits of enum xmc_feature for the ways that this kernel lets us go. */
 uint64_t via_probe(void);
 

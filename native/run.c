@@ -104,8 +104,10 @@ static void join_threads(const struct crew *crew)
 	if (crew->antagonist)
 		pthread_join(the_core.antagonist, NULL);
 	process_end(&the_core, false);		/* before its victim: it holds it */
-	if (crew->victim)
+	if (crew->victim) {
+		victim_wake(&the_core);
 		pthread_join(the_core.victim, NULL);
+	}
 }
 
 /* The writer's process first: a fork is simplest, and cheapest, while there is one thread. */

@@ -6,26 +6,33 @@
  */
 #include "core.h"
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define IDLE_NS 10000000ull
 #define AWHILE_NS 100000ull
 
-/* It does nothing. While a tracer holds it the executors, threads of the same process, run on. */
+/* It does nothing, in one sleep. While a tracer holds it the executors, threads of the same process, run on. */
 void *victim_main(void *arg)
 {
 	struct core *core = arg;
 
 	atomic_store_explicit(&core->victim_tid, own_tid(), memory_order_release);
 	while (!run_stopping(core))
-		sleep_until(now_ns() + IDLE_NS);
+		syscall(SYS_futex, &core->shared.stop, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
 	return NULL;
+}
+
+/* `stop` is set: whoever did that need not know of the victim. */
+void victim_wake(struct core *core)
+{
+	syscall(SYS_futex, &core->shared.stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 /* Whether a thread sleeps in the kernel, as far as /proc tells. */

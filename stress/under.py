@@ -55,7 +55,7 @@ class AgentError(StressError):
 
 @dataclass(slots=True)
 class _Heard:
-    """What a command said: its output, the end of its stderr, and its exit status as subprocess has it."""
+    """What a command said: its output, the beginning of its stderr, and its exit status as subprocess has it."""
 
     stdout: bytes
     stderr: bytes
@@ -63,9 +63,10 @@ class _Heard:
     in_time: bool
 
     @property
-    def last_words(self) -> str:
+    def complaint(self) -> str:
+        """The first line of stderr: what went wrong is mostly told before what follows from it."""
         lines = self.stderr.decode(errors="replace").strip().splitlines()
-        return "".join(c if c.isprintable() else "?" for c in lines[-1])[:200] if lines else ""
+        return "".join(c if c.isprintable() else "?" for c in lines[0])[:200] if lines else ""
 
 
 def _listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes, bool]:
@@ -86,7 +87,7 @@ def _listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, by
                 data = b"" if key.fd == ended else os.read(key.fd, 65536)
                 if data:
                     kept[key.fd] += data
-                    del kept[err][:-STDERR_KEPT]
+                    del kept[err][STDERR_KEPT:]
                 else:
                     selector.unregister(key.fd)
                 if key.fd == ended:
@@ -204,7 +205,7 @@ class Under:
             raise AgentError(Status.ERROR, f"`{self.prefix}` printed more than {STDOUT_MAX >> 20} MiB")
         if not heard.in_time:
             raise AgentError(Status.TIMEOUT, f"no answer within {seconds:g} s; `{self.prefix}` was killed")
-        words = f": {heard.last_words}" if heard.last_words else ""
+        words = f": {heard.complaint}" if heard.complaint else ""
         if heard.code and _signal(heard.code):
             raise AgentError(
                 Status.CRASHED, f"the agent under `{self.prefix}` died of {_signal(heard.code)}{words}"
