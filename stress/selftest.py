@@ -186,7 +186,12 @@ def _is_unmapped(record: Record) -> bool:
 
 
 def _is_other_frame(record: Record) -> bool:
-    return _only(record, "stale") and _signed(record, outcome="stale", phase="post", signal="", value=1)
+    """A shootdown may stop the executor between its two instructions: then each is of another frame (bit 4), rightly."""
+    torn = sum(row.get("torn", 0) for row in record["outcomes"].values())
+    between = {"outcome": "torn", "phase": "concurrent", "signal": "", "value": 16}
+    stopped = sum(s["count"] for s in record["signatures"] if between.items() <= s.items())
+    stale = _signed(record, outcome="stale", phase="post", signal="", value=1)
+    return _only(record, "stale", "torn") and torn == stopped and stale
 
 
 def _early(step: Step, *before: Step) -> tuple[Step, ...]:
