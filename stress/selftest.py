@@ -186,7 +186,7 @@ def _is_unmapped(record: Record) -> bool:
 
 
 def _is_other_frame(record: Record) -> bool:
-    """A shootdown may stop the executor between its two instructions: then each is of another frame (bit 4), rightly."""
+    """A shootdown may stop the executor between two instructions: then each is of another frame (bit 4), rightly."""
     torn = sum(row.get("torn", 0) for row in record["outcomes"].values())
     between = {"outcome": "torn", "phase": "concurrent", "signal": "", "value": 16}
     stopped = sum(s["count"] for s in record["signatures"] if between.items() <= s.items())
