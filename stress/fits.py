@@ -14,6 +14,9 @@ TORN_GUARDS = ("bytes", "reversed", "movsb")
 COPIED_STORES = ("whole", "qword", "bytes", "reversed", "split")
 """Stores that a sequence of copies of up to 8 bytes can stand for."""
 
+COPIED_BYTES = 8
+"""The most that one such copy stores."""
+
 
 def antagonist_cpu(provocation: Provocation, placement: Placement) -> int:
     """Where the antagonist of `provocation` runs; -1 where it has none, or no CPU that would do.
@@ -63,6 +66,8 @@ def reason(cell: Cell, features: frozenset[str]) -> str:
         return wrong
     if regime.via in KERNEL_VIAS and cell.store not in COPIED_STORES:
         return f"the kernel, which copies the bytes for {regime.via}, knows no '{cell.store}' store"
+    if regime.via in KERNEL_VIAS and cell.store == "whole" and case.patch_len > COPIED_BYTES:
+        return f"the kernel copies the bytes for {regime.via}: {case.patch_len} are no single store there"
     if case.patch_len < regime.min_patch:
         return f"the regime needs {regime.min_patch} patched bytes, the case has {case.patch_len}"
     if (regime.traps or regime.guards) and case.kind in MANY:

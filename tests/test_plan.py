@@ -137,6 +137,10 @@ TRAPS = regime(Step("store", "first", "trap"), Step("store", "all", "new"))
         ({"cases": [ONE], "sites": ["x64+1"]}, "a patch of 1 byte cannot straddle"),
         ({"cases": [LONG], "sites": ["in8"]}, "a patch of 20 bytes does not fit inside an aligned 8"),
         ({"cases": [LONG]}, "this machine lacks avx"),
+        (
+            {"cases": [LONG], "regimes": [replace(NONE, via="procmem")]},
+            "the kernel copies the bytes for procmem: 20 are no single store there",
+        ),
         ({"stores": ["qword"]}, "'qword' stores an aligned 8, and the patch straddles one"),
         (
             {"cases": [ONE], "sites": ["in8"], "regimes": [replace(NONE, min_patch=2)]},
