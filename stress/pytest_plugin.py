@@ -70,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the request; the seed that is drawn here is the same in every xdist worker."""
     if not config.getoption("stress_cases"):
         return
+    if _is_worker(config):  # it reads the command line anew, where `-n` alone does not say how to distribute
+        config.option.loadgroup = True
     import secrets
 
     from stress.matrix import Request, parse_seconds
@@ -173,6 +175,11 @@ class CellItem(pytest.Item):
         self.plan = plan
         self.kept: dict[str, Any] | None = None
         self.add_marker("stress")
+
+    @property
+    def nodeid(self) -> str:
+        """The item's name, with the group that xdist appends: to a member that pytest reads up to 9.1 only."""
+        return str(self.__dict__.get("_nodeid") or super().nodeid)
 
     def runtest(self) -> None:
         """Run the cell and judge it."""

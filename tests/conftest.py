@@ -32,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"needs {CPUS_TO_RACE} CPUs, may use 1"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest and an xdist that do not keep groups together: racing tests would disturb each other."""
+    grouped = getattr(session.config.option, "loadgroup", False)
+    for item in session.items:
+        if grouped and item.get_closest_marker("hardware") and not item.nodeid.endswith("@hardware"):
+            raise pytest.UsageError(
+                "this pytest and this pytest-xdist do not keep the group of hardware tests together"
+            )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skipped hardware test a failure on a machine that could have run it."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
     assert items.returncode == 0, items.stdout + items.stderr
     assert grades(tmp_path / "tests") == grades(tmp_path / "run")
     told = {
-        case.get("name"): prop.get("value")
+        case.get("name", "").rpartition("@cpus-")[0]: prop.get("value")
         for case in ElementTree.parse(junit).iter("testcase")
         for prop in case.iter("property")
     }
@@ -56,6 +58,14 @@ def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
     assert told == {cell: word for cell, word in grades(tmp_path / "tests").items() if cell in ran}
     assert "INTERESTING" in items.stdout
     assert f"records in {tmp_path / 'tests'}" in items.stdout
+    spans = [
+        (begun, begun + timedelta(seconds=r["seconds"]))
+        for r in records(tmp_path / "tests")
+        if r["status"] == "ok" and (begun := datetime.fromisoformat(r["started"]))
+    ]
+    assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans))), (
+        "two on the same CPUs at once"
+    )
 
 
 def records(out: Path) -> list[Record]:
