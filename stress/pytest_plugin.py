@@ -167,6 +167,16 @@ class GradeError(Exception):
     """A cell has a grade that fails; the text explains it."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which tells the scheduler the names of all items
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Name the group of a cell: xdist 3.8 appends it to a member that pytest 9.2 no longer makes the name of."""
+    items: list[Any] = [item for item in session.items if isinstance(item, CellItem)]
+    for item in items:
+        name = item.__dict__.get("_nodeid")
+        if name and hasattr(item, "_id"):
+            item._id = type(item._id).parse(name)
+
+
 class CellItem(pytest.Item):
     """One cell. Fails on its grade, or where the harness failed; skipped where the machine lacks what it needs."""
 
@@ -175,11 +185,6 @@ class CellItem(pytest.Item):
         self.plan = plan
         self.kept: dict[str, Any] | None = None
         self.add_marker("stress")
-
-    @property
-    def nodeid(self) -> str:
-        """The item's name, with the group that xdist appends: to a member that pytest reads up to 9.1 only."""
-        return str(self.__dict__.get("_nodeid") or super().nodeid)
 
     def runtest(self) -> None:
         """Run the cell and judge it."""
