@@ -34,7 +34,7 @@ def atomicity(reading: Reading) -> str:
     Only cells without any synchronization count.
     """
     evidence = reading.evidence
-    plain = [r for r in evidence.cells if r["regime"] in REGIMES and r["status"] == Status.OK]
+    plain = [r for r in reading.records.cells if r["regime"] in REGIMES and r["status"] == Status.OK]
     lines = [
         "Events a second, or (<) the one-sided 95 % bound per execution; in percent S store tears, F fetch tears, ?",
         "not attributed; then what data readers saw of the store. Mixes are runs of bytes: n new, o old; x and y",
@@ -128,7 +128,7 @@ def _spelled(records: Iterable[Record]) -> Counter[str]:
     found: Counter[str] = Counter()
     for record in records:
         region = record["plan"]["region"]
-        images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+        images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
         for s in record["signatures"]:
             if s["outcome"] in ("torn", "fault", "hang"):
                 texts = {
@@ -138,7 +138,7 @@ def _spelled(records: Iterable[Record]) -> Counter[str]:
     return found
 
 
-def _spell(label: str, images: Sequence[bytes], patch: int, head: int) -> str:
+def _spell(label: str, images: tuple[bytes, ...], patch: int, head: int) -> str:
     """A mix as runs of bytes, with a stroke where instructions meet.
 
     Bytes in which the two images agree go with those in front of them.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from stress.model import Outcome, Phase
@@ -47,16 +48,46 @@ def modified(record: Record) -> bool:
     return bool(record["regime"] != "idle" or record["patches"])
 
 
-def promise_for(record: Record, promises: Promises, vendor: str) -> Callable[..., Promise]:
-    """Return the look-up of promises for a cell: of a phase and an outcome, and of a pattern, "" for none."""
-    changed, ablation = modified(record), bool(record["ablation_of"])
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What the executions of a cell are held to: promises, looked up once each for all cells that are alike.
 
-    def promise(phase: Phase, outcome: Outcome, pattern: str = "", way: Way = Way.FORTH) -> Promise:
-        code, claims = record["code"], record["completes"]
-        kind = promises.kind_of(record["kind"], way)
-        return promises.look_up(kind, code, vendor, phase, outcome, claims, ablation, changed, pattern)
+    `kind`, `code`, `vendor`, `completes`, `ablation`, `modified`: as `Promises.look_up` takes them.
+    """
 
-    return promise
+    promises: Promises
+    kind: str
+    code: str
+    vendor: str
+    completes: bool
+    ablation: bool
+    modified: bool
+
+
+@cache
+def promised(to: Held, phase: Phase, outcome: Outcome, pattern: str = "", way: Way = Way.FORTH) -> Promise:
+    """Return the promise of an outcome in a phase, of a mix of that pattern; "" for none in particular."""
+    kind, how = to.promises.kind_of(to.kind, way), (to.completes, to.ablation, to.modified)
+    return to.promises.look_up(kind, to.code, to.vendor, phase, outcome, *how, pattern)
+
+
+@cache
+def _by_pattern(to: Held, phase: Phase, outcome: Outcome) -> Mapping[tuple[Way, str], Promise]:
+    """Return the promises of an outcome in a phase by what ran; none, where all are the same."""
+    names = to.promises.patterns
+    found = {(way, name): promised(to, phase, outcome, name, way) for way in Way for name in names}
+    return found if set(found.values()) != {promised(to, phase, outcome)} else {}
+
+
+@cache
+def _held(*what: Any) -> Held:
+    return Held(*what)
+
+
+def held(record: Record, promises: Promises, vendor: str) -> Held:
+    """Return what a cell is held to: the same for all that are alike."""
+    what = record["kind"], record["code"], vendor, record["completes"], bool(record["ablation_of"])
+    return _held(promises, *what, modified(record))
 
 
 def charges(
@@ -66,44 +97,35 @@ def charges(
 
     An execution of which it is not certain what ran is held to the mildest promise of those that it may have broken.
     """
-    promise = promise_for(record, promises, vendor)
     wanted = list(outcomes)
     found = [
         charge
         for phase, row in counts.items()
         for outcome in wanted
         if row.get(outcome, 0)
-        for charge in _divided(record, phase, outcome, row[outcome], promise, promises)
+        for charge in _divided(record, phase, outcome, row[outcome], held(record, promises, vendor))
     ]
     return sorted(found, key=lambda charge: STRENGTH[charge.promise.level], reverse=True)
 
 
-def _divided(
-    record: Record,
-    phase: Phase,
-    outcome: Outcome,
-    count: int,
-    promise: Callable[..., Promise],
-    promises: Promises,
-) -> Iterator[Charge]:
+def _divided(record: Record, phase: Phase, outcome: Outcome, count: int, to: Held) -> Iterator[Charge]:
     """Yield the executions of one phase and outcome, by what they ran where promises differ by that."""
-    every = {(way, name): promise(phase, outcome, name, way) for way in Way for name in promises.patterns}
-    by_mix = set(every.values()) != {promise(phase, outcome)}
-    if outcome not in RAN or record.get("shape") == "publish" or not by_mix:
-        yield Charge(phase, outcome, count, promise(phase, outcome))
+    every, words = _by_pattern(to, phase, outcome), to.promises.patterns
+    if outcome not in RAN or record.get("shape") == "publish" or not every:
+        yield Charge(phase, outcome, count, promised(to, phase, outcome))
         return
     ran = _what_ran(record, phase, outcome)
     unknown = count - sum(n for n, _ in ran.values())  # the core ran out of room for signatures
     for reading, (n, late) in ran.items():
-        yield Charge(phase, outcome, n, *_judge(reading, late, every, promises.patterns))
+        yield Charge(phase, outcome, n, *_judge(reading, late, every, words))
     if unknown > 0:
-        yield Charge(phase, outcome, unknown, *_judge(frozenset(), frozenset(), every, promises.patterns))
+        yield Charge(phase, outcome, unknown, *_judge(frozenset(), frozenset(), every, words))
 
 
 def _what_ran(record: Record, phase: Phase, outcome: Outcome) -> dict[Reading, tuple[int, Reading]]:
     """Return how many executions of one phase and outcome may have run what, and what else if they were late."""
     region = record["plan"]["region"] if record["plan"] else {}
-    images = [bytes.fromhex(image["bytes"]) for image in region.get("images", ())]
+    images = tuple(bytes.fromhex(image["bytes"]) for image in region.get("images", ()))
     found: dict[Reading, tuple[int, Reading]] = {}
     apart: Counter[int] = Counter()
     for s in record["signatures"]:

@@ -388,7 +388,7 @@ def report(
     if not files:
         text = write(style, reading)
         write_lines(text, sys.stdout) if FORMATS[style].live else click.echo(text, nl=False)
-    sys.exit(FOUND if reading.failed and (fail_on or baseline) else CLEAN)
+    sys.exit(FOUND if (fail_on or baseline) and reading.failed else CLEAN)
 
 
 @cli.command()

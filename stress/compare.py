@@ -16,7 +16,7 @@ from math import isclose
 from statistics import median
 from typing import Any
 
-from stress.grade import worst
+from stress.aggregate import worst
 from stress.model import Grade, Status
 from stress.reading import Finding, Reading
 from stress.stats import rise_p

@@ -7,11 +7,11 @@ reads the same store as data (stress/witness.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stress.model import Cell, Regime, Step
+from stress.model import Cell, Regime, Status, Step
 from stress.publish import control_of
 from stress.sites import misfit
 from stress.witness import Tears, path_of, tears_of, witnesses
@@ -72,9 +72,8 @@ def saw_events(record: Record) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The finished records of a run, by what they are for."""
+    """What ran beside the cells of a run: whether the controls of a place saw events, and who watched what."""
 
-    cells: tuple[Record, ...]
     controls: Mapping[tuple[Any, ...], bool]
     witnesses: Mapping[tuple[Any, ...], Record]
 
@@ -94,19 +93,21 @@ class Evidence:
         return tears_of(record, witness)
 
 
+def cells_of(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield the end records of cells, no start records and no companions."""
+    return (record for record in records if record["type"] == "end" and role_of(record) == "cell")
+
+
 def gather(records: Iterable[Record]) -> Evidence:
-    """The evidence in `records`; start records are left out. Of several controls in one place one that saw counts."""
-    cells: list[Record] = []
+    """The evidence in `records`. Of several controls in one place one that saw counts."""
     seen: dict[tuple[Any, ...], bool] = {}
     watched: dict[tuple[Any, ...], Record] = {}
     for record in records:
-        if record["type"] != "end":
+        if record["type"] != "end" or record["status"] != Status.OK:
             continue
         role = role_of(record)
-        if role == "control" and record["status"] == "ok":
+        if role == "control":
             seen[place_of(record)] = seen.get(place_of(record), False) or saw_events(record)
-        elif role == "witness" and record["status"] == "ok":
+        elif role == "witness":
             watched[_watched(record)] = record
-        elif role == "cell":
-            cells.append(record)
-    return Evidence(tuple(cells), seen, watched)
+    return Evidence(seen, watched)

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from stress.errors import StoreError, UsageError
-from stress.evidence import Evidence, gather
+from stress.evidence import Evidence, cells_of, gather
 from stress.grade import EVENTS, counts_of, grade, total
 from stress.mixes import decode_text
 from stress.model import Status
@@ -33,7 +33,7 @@ def latest_run(below: Path) -> Path:
 
 def find(records: Iterable[Record], cell: str) -> Record:
     """The finished record of the cell that `cell` names: its name, or its id; UsageError where there is none."""
-    ends = [r for r in gather(records).cells if cell in (r["cell"], r["id"])]
+    ends = [r for r in cells_of(records) if cell in (r["cell"], r["id"])]
     if not ends:
         raise UsageError(
             f"{cell}: no finished cell of this run has that name; see `stress report DIR --format json`"
@@ -180,14 +180,14 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -
 
 def _pattern(region: dict[str, Any], labels: Iterable[str]) -> str:
     """What mixes are in whole instructions: `AB'`, or `A'B or AB'` where nothing tells which."""
-    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
     readings = (read(label, images, region["patch"], region["head"]) for label in labels)
     return " or ".join(sorted({str(pattern) for reading in readings for _, pattern in reading}))
 
 
 def _content(region: dict[str, Any], label: str) -> bytes:
     """The region's bytes that a mix's label names."""
-    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
     content = bytearray(images[0])
     for i, source in enumerate(label):
         content[region["patch"] + i] = images[int(source, 16)][region["patch"] + i]

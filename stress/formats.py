@@ -64,7 +64,7 @@ def write(name: str, reading: Reading) -> str:
     if FORMATS[name].live:
         lines = lines_of(name)
         body = (lines.line(finding) for finding in reading.findings)
-        return "".join([lines.head(len(reading.findings)), *body, lines.end()])
+        return "".join([lines.head(len(reading)), *body, lines.end()])
     its = FORMATS[name]
     writer: Writer = getattr(import_module(f"stress.{its.module}"), its.writer)
     return writer(reading)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
+from stress.aggregate import ByRegime, RegimeLine
 from stress.charges import Record
-from stress.grade import EVENTS, aggregate, counts_of, total
+from stress.grade import EVENTS, Verdict, counts_of, total
 from stress.model import Grade, Status
 from stress.reading import Reading
 from stress.stats import short_rate
@@ -34,36 +36,58 @@ class SideLine:
     skipped: tuple[str, ...]
 
 
+class Sides:
+    """A line a side of every known bug in a run, of cells that are added one by one."""
+
+    def __init__(self) -> None:
+        # Graded as a regime's cells are, together: several that are too short may prove what none does alone.
+        self._sums = ByRegime()
+        self._events: Counter[str] = Counter()
+        self._peaks: dict[str, tuple[str, float]] = {}
+        self._skipped: dict[str, dict[str, None]] = {}
+
+    def add(self, record: Record, verdict: Verdict) -> None:
+        """Count one cell, wherever it belongs."""
+        for label in record.get("bugs", ()):
+            self._sums.add(record, verdict, None, label)
+            if record["status"] == Status.SKIPPED:
+                self._skipped.setdefault(label, {})[record["reason"]] = None
+            if total(counts_of(record), *EVENTS):
+                self._peaks[label] = max(self._peaks.get(label, ("", 0.0)), peak(record), key=lambda p: p[1])
+            self._events[label] += verdict.events
+
+    @property
+    def lines(self) -> list[SideLine]:
+        """Return them in the order of their names, the wrong side first."""
+        order = sorted(
+            self._sums.lines, key=lambda x: (x.regime.partition(":")[0], x.regime.endswith(":right"))
+        )
+        return [self._line(whole) for whole in order]
+
+    def _line(self, whole: RegimeLine) -> SideLine:
+        bug, _, side = whole.regime.partition(":")
+        under, rate = self._peaks.get(whole.regime, ("", 0.0))
+        return SideLine(
+            bug=bug,
+            side=side,
+            cells=whole.cells,
+            executions=whole.executions,
+            patches=whole.patches,
+            events=self._events[whole.regime],
+            rate=rate,
+            under=under,
+            upper_bound=whole.upper_bound_95,
+            grade=whole.grade,
+            skipped=tuple(self._skipped.get(whole.regime, ())),
+        )
+
+
 def bug_lines(reading: Reading) -> list[SideLine]:
     """Return one line a side of every known bug in a run, in the order of their names, the wrong side first."""
-    labels = {label for record in reading.evidence.cells for label in record.get("bugs", ())}
-    order = sorted(labels, key=lambda label: (label.partition(":")[0], label.endswith(":right")))
-    return [_line(label, reading) for label in order]
-
-
-def _line(label: str, reading: Reading) -> SideLine:
-    bug, _, side = label.partition(":")
-    own = [r for r in reading.evidence.cells if label in r.get("bugs", ())]
-    ran = [r for r in own if r["status"] != Status.SKIPPED]
-    # Graded as a regime's cells are, together: several that are too short may prove what none does alone.
-    as_one: list[Record] = [{**r, "regime": label} for r in own]
-    others = [r for r in reading.records if r.get("role", "cell") != "cell"]
-    (whole,) = aggregate([*as_one, *others], reading.promises, reading.vendor)
-    peaks = [peak(r) for r in ran if total(counts_of(r), *EVENTS)]
-    under, rate = max(peaks, key=lambda item: item[1], default=("", 0.0))
-    return SideLine(
-        bug=bug,
-        side=side,
-        cells=whole.cells,
-        executions=whole.executions,
-        patches=whole.patches,
-        events=sum(reading.verdict(r).events for r in ran),
-        rate=rate,
-        under=under,
-        upper_bound=whole.upper_bound_95,
-        grade=whole.grade,
-        skipped=tuple(dict.fromkeys(r["reason"] for r in own if r["status"] == Status.SKIPPED)),
-    )
+    sides = Sides()
+    for record in reading.records.cells:
+        sides.add(record, reading.verdict(record))
+    return sides.lines
 
 
 def seen(line: SideLine) -> str:
@@ -77,9 +101,10 @@ def seen(line: SideLine) -> str:
 
 def table_and_bugs(reading: Reading) -> str:
     """Return the table of a run, and below it the known bugs that it was asked for."""
-    rows = [f"  {line.bug:26} {line.side:5} {line.grade:11} {seen(line)}" for line in bug_lines(reading)]
-    below = ["", "Known bugs (stress show bug NAME):", *rows, ""] if rows else []
-    return table(reading) + "\n".join(below)
+    sides = Sides()
+    above = table(reading, sides)
+    rows = [f"  {line.bug:26} {line.side:5} {line.grade:11} {seen(line)}" for line in sides.lines]
+    return above + "\n".join(["", "Known bugs (stress show bug NAME):", *rows, ""] if rows else [])
 
 
 def write(reading: Reading) -> str:

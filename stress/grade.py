@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
-from stress.charges import Charge, Counts, Record, charges, modified, promise_for
-from stress.evidence import gather
+from stress.charges import Charge, Counts, Held, Record, charges, held, modified, promised
 from stress.model import EXPECTED, Grade, Outcome, Phase, Status
 from stress.promises import STRENGTH, Level, Promise, Promises
 from stress.stats import short_rate, upper_bound_95
-from stress.witness import Tears
 
 EVENTS = tuple(outcome for outcome in Outcome if outcome not in EXPECTED)
 """What a run looks for: torn, stale, fault, hang.
@@ -72,39 +71,23 @@ class Verdict:
         return upper_bound_95(self.events, self.trials)
 
 
-@dataclass(frozen=True, slots=True)
-class RegimeLine:
-    """What all cells of one regime showed together. Skipped ones count nowhere. `None`: not measured."""
-
-    regime: str
-    cells: int
-    executions: int
-    patches: int
-    old: int
-    new: int
-    torn: int
-    stale: int
-    fault: int
-    trap: int
-    hang: int
-    store_tears: int | None
-    fetch_tears: int | None
-    seconds: float
-    upper_bound_95: float
-    grade: Grade
+PHASES = {phase.value: phase for phase in Phase}
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
 def counts_of(record: Record) -> Counts:
     """Return what the cell counted, or one provocation's share of it: nothing, where it never ran."""
     return {
-        Phase(phase): {Outcome(name): n for name, n in row.items()}
+        PHASES[phase]: {OUTCOMES[name]: n for name, n in row.items()}
         for phase, row in record["outcomes"].items()
     }
 
 
 def total(counts: Counts, *outcomes: Outcome) -> int:
     """Return the executions in all phases that ended in one of `outcomes`; in any, where none is named."""
-    return sum(row.get(outcome, 0) for row in counts.values() for outcome in outcomes or Outcome)
+    if not outcomes:
+        return sum([sum(row.values()) for row in counts.values()])
+    return sum([n for row in counts.values() for outcome, n in row.items() if outcome in outcomes])
 
 
 def grade(record: Record, promises: Promises, control: bool | None = None, vendor: str = "") -> Verdict:
@@ -126,7 +109,7 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     if seen:
         level = seen[0].promise.level
         return Verdict(GRADES[level], level, (*_tell_all(seen, trials), *_ended(record)), trials, events)
-    at_stake, phases = _at_stake(promise_for(record, promises, vendor))
+    at_stake, phases = _at_stake(held(record, promises, vendor))
     proving = sum(sum(counts.get(phase, {}).values()) for phase in phases)
     lacking = _ended(record) + _lacking(record, proving, phases, NEEDED[at_stake.level], control)
     verdict = Grade.UNPROVEN if lacking else Grade.CLEAN
@@ -141,76 +124,15 @@ def grade(record: Record, promises: Promises, control: bool | None = None, vendo
     return Verdict(verdict, at_stake.level, tuple(reasons), trials, events, proving, only_short)
 
 
-def aggregate(records: Iterable[Record], promises: Promises, vendor: str = "") -> list[RegimeLine]:
-    """Return one line a regime, in the order in which the records first name them.
-
-    A line's grade is the worst of its cells, which are those that ran; a regime of which every cell was
-    skipped is UNPROVEN. `vendor`: as in `grade`.
-    """
-    evidence = gather(records)
-    by_regime: dict[str, list[Record]] = {}
-    for record in evidence.cells:
-        by_regime.setdefault(record["regime"], []).append(record)
-    return [
-        _line(
-            regime,
-            [(r, grade(r, promises, evidence.control(r), vendor)) for r in cells if _ran(r)],
-            [evidence.tears(r) for r in cells if _ran(r)],
-        )
-        for regime, cells in by_regime.items()
-    ]
-
-
-def worst(grades: Iterable[Grade]) -> Grade:
-    """Return the worst of `grades`, FORBIDDEN first; of none, UNPROVEN."""
-    order = list(Grade)
-    return min(grades, key=order.index, default=Grade.UNPROVEN)
-
-
 def _ran(record: Record) -> bool:
     return bool(record["status"] != Status.SKIPPED)
 
 
-def _together(cells: list[tuple[Record, Verdict]]) -> Grade:
-    """Return the worst grade of a regime's cells; but cells that are only too short prove together what none does.
-
-    What a promise needs is a number of executions and patches; which of a regime's cells made them does not matter.
-    """
-    grades = worst(verdict.grade for _, verdict in cells)
-    if grades is not Grade.UNPROVEN or not all(
-        verdict.only_short or verdict.grade is Grade.CLEAN for _, verdict in cells
-    ):
-        return grades
-    needed = [NEEDED[verdict.promise_level] for _, verdict in cells]
-    executions = sum(verdict.proving for _, verdict in cells)
-    patches = sum(record["patches"] for record, verdict in cells if verdict.proving)
-    enough = executions >= max((n.executions for n in needed), default=1)
-    enough &= patches >= max((n.patches for n in needed), default=1) or not any(modified(r) for r, _ in cells)
-    return Grade.CLEAN if enough else Grade.UNPROVEN
-
-
-def _line(regime: str, cells: list[tuple[Record, Verdict]], tears: list[Tears | None]) -> RegimeLine:
-    known = [each for each in tears if each is not None]
-    counts = [counts_of(record) for record, _ in cells]
-    executions = sum(verdict.trials for _, verdict in cells)
-    return RegimeLine(
-        regime=regime,
-        cells=len(cells),
-        executions=executions,
-        patches=sum(record["patches"] for record, _ in cells),
-        **{outcome.value: sum(total(count, outcome) for count in counts) for outcome in Outcome},
-        store_tears=sum(each.store for each in known) if len(known) == len(tears) else None,
-        fetch_tears=sum(each.fetch for each in known) if len(known) == len(tears) else None,
-        seconds=sum(record["seconds"] for record, _ in cells),
-        upper_bound_95=upper_bound_95(sum(verdict.events for _, verdict in cells), executions),
-        grade=_together(cells),
-    )
-
-
-def _at_stake(promise: Callable[..., Promise]) -> tuple[Promise, list[Phase]]:
+@cache
+def _at_stake(to: Held) -> tuple[Promise, list[Phase]]:
     """Return the strongest promise, and the phases in which an execution could have broken one as strong."""
     strongest = {
-        phase: max((promise(phase, event) for event in EVENTS), key=lambda p: STRENGTH[p.level])
+        phase: max((promised(to, phase, event) for event in EVENTS), key=lambda p: STRENGTH[p.level])
         for phase in (Phase.POST, Phase.CONCURRENT)
     }
     best = max(strongest.values(), key=lambda p: STRENGTH[p.level])

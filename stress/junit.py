@@ -25,11 +25,12 @@ COUNTED = {"failures": Result.FAIL, "errors": Result.ERROR, "skipped": Result.SK
 def write(reading: Reading) -> str:
     """Return the document."""
     suites: dict[tuple[str, str], list[Finding]] = {}
-    for finding in reading.findings:
+    found = list(reading.findings)
+    for finding in found:
         record = finding.record
         suites.setdefault((record.get("host", ""), record.get("regime", "unfinished")), []).append(finding)
     several = len({host for host, _ in suites}) > 1
-    counts = _counts(reading.findings)
+    counts = _counts(found)
     root = Xml.Element(
         "testsuites", {"name": "stress", **{k: v for k, v in counts.items() if k != "skipped"}}
     )

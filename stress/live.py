@@ -66,7 +66,7 @@ class Live:
         for place in list(self._held):
             self._release(place)
         reading = self._read(self._records)
-        unfinished = (f for f in reading.findings if f.verdict is None)
+        unfinished = map(reading.finding, reading.records.begun)
         for finding in unfinished:
             write_lines(self._lines.line(finding), self._stream)
         write_lines(self._lines.end(), self._stream)

@@ -23,7 +23,8 @@ _CAME_TO = {Result.FAIL: "failed", Result.ERROR: "no promise was broken, but the
 
 def write(reading: Reading) -> str:
     """Return headline, failures, the table by regime and, folded away, what else showed events."""
-    found = Counter(finding.result for finding in reading.findings)
+    findings = list(reading.findings)
+    found = Counter(finding.result for finding in findings)
     heads = [text.format(n=found[result]) for result, text in _HEADLINES.items() if found[result]]
     rest = ", ".join(f"{found[r]} {r}" for r in (Result.PASS, Result.XFAIL, Result.SKIP) if found[r])
     host = reading.run.get("host") or {}
@@ -32,8 +33,8 @@ def write(reading: Reading) -> str:
     lines = [f"### stress{where}: {came_to}", ""]
     lines += ["; ".join([*heads, rest or "no cells"]) + ".", ""]
     for result in _HEADLINES:
-        lines += _told([f for f in reading.findings if f.result is result])
-    seen = [f for f in reading.findings if f.result is Result.XFAIL]
+        lines += _told([f for f in findings if f.result is result])
+    seen = [f for f in findings if f.result is Result.XFAIL]
     if seen:
         summary = f"{len(seen)} cells showed events that are allowed, or known"
         lines += ["<details>", f"<summary>{summary}</summary>", "", *_told(seen), "</details>", ""]

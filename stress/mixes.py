@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -108,7 +109,8 @@ def attribute(signatures: Iterable[dict[str, Any]], known: Mapping[Signature, Se
         s["mixes"] = [mix.label for mix in known.get(key, ())]
 
 
-def boundaries(label: str, images: Sequence[bytes], patch: int) -> list[tuple[int, ...]]:
+@lru_cache(maxsize=4096)
+def boundaries(label: str, images: tuple[bytes, ...], patch: int) -> list[tuple[int, ...]]:
     """Where a mix changes from one image to the other: for each change the places at which it may be.
 
     Place i is between bytes i and i + 1 of the patch. A change has one; more where bytes in between agree in both
@@ -128,6 +130,7 @@ def newer(first: str, second: str, n: int) -> int:
     return 0 if n == 2 else 1 if step == 1 else -1 if step == n - 1 else 0
 
 
+@lru_cache(maxsize=4096)
 def instruction_starts(code: bytes, at: int) -> frozenset[int]:
     """Where the instructions of x86 code begin that lie one behind the other from `at` on, and where the last ends."""
     from iced_x86 import Decoder
@@ -138,7 +141,7 @@ def instruction_starts(code: bytes, at: int) -> frozenset[int]:
 
 def is_split(mix: Mix, images: Sequence[bytes], patch: int) -> bool:
     """Whether the mix changes from one image to the other only once."""
-    return len(boundaries(mix.label, images, patch)) == 1
+    return len(boundaries(mix.label, tuple(images), patch)) == 1
 
 
 def look_alikes(

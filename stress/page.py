@@ -57,7 +57,9 @@ def write(reading: Reading) -> str:
     Raises:
         StoreError: a folder holds no run any more, or is damaged.
     """
-    runs = [_run(Path(folder)) for folder in reading.folders] or [Run(reading.run, reading.records, {})]
+    held = reading.records
+    here = [*held.cells, *held.companions, *held.begun]
+    runs = [_run(Path(folder)) for folder in reading.folders] or [Run(reading.run, here, {})]
     order = {name: i for i, name in enumerate(load_regimes())}
     return render(page_of(runs, reading.promises, lambda name: order.get(name, len(order)), reading.vendor))
 

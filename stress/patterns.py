@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from stress.mixes import boundaries, instruction_starts, newer
 
@@ -38,7 +39,7 @@ Reading = frozenset[tuple[Way, Pattern]]
 """What a mix may be: a pattern for each way that the images may have been changing."""
 
 
-def distance(label: str, images: Sequence[bytes], patch: int) -> int:
+def distance(label: str, images: tuple[bytes, ...], patch: int) -> int:
     """Return how many images of the rotation the back of a mix is ahead of its front; 0 where it is no mix of two."""
     changes = boundaries(label, images, patch)
     if not changes:
@@ -47,7 +48,8 @@ def distance(label: str, images: Sequence[bytes], patch: int) -> int:
     return (int(back, 16) - int(front, 16)) % len(images)
 
 
-def read(label: str, images: Sequence[bytes], patch: int, head: int, late: bool = False) -> Reading:
+@lru_cache(maxsize=4096)
+def read(label: str, images: tuple[bytes, ...], patch: int, head: int, late: bool = False) -> Reading:
     """Return what the mix `label` may be; several readings where nothing tells them apart, none where it is no mix.
 
     Two neighbours in a rotation of three or more tell the way. `late`: unless the execution took so long between two

@@ -59,7 +59,7 @@ Mixes = Mapping[str, Promise]
 """Of one kind, the patterns of which something else is promised than of the rest, whatever comes of running them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one is itself, so that what was looked up can be kept
 class Promises:
     """Both tables. `kinds`, `codes`: what every K and R code means; `vendors`: CPUID vendor -> family.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from stress.evidence import Evidence, gather
-from stress.grade import RegimeLine, Verdict, aggregate, counts_of, grade, total
+from stress.aggregate import ByRegime, RegimeLine
+from stress.evidence import Evidence, cells_of, gather, role_of
+from stress.grade import Verdict, counts_of, grade, total
 from stress.model import Grade, Outcome, Status
 from stress.promises import Promises
 from stress.severity import FAIL_ON, Result, judge
@@ -52,47 +53,93 @@ class Finding:
         return self.verdict.grade if self.verdict and self.status != Status.SKIPPED else ""
 
 
+class Records(Protocol):
+    """The records of a run, or of several merged. What is iterable can be iterated any number of times.
+
+    A record with a `home` was read from that run folder, where there are several.
+    """
+
+    @property
+    def cells(self) -> Iterable[Record]:
+        """The end records of cells."""
+
+    @property
+    def companions(self) -> Iterable[Record]:
+        """The end records of what ran beside them."""
+
+    @property
+    def begun(self) -> Collection[Record]:
+        """The start records of cells that were not finished."""
+
+    @property
+    def names(self) -> Mapping[str, int]:
+        """How many of `cells` have each name."""
+
+    @property
+    def hosts(self) -> Collection[str]:
+        """The machines that they are of, where they say."""
+
+
+class Listed:
+    """Records that are in memory."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        """Take them in this order."""
+        records = list(records)
+        ends = [record for record in records if record["type"] == "end"]
+        ended = {record["id"] for record in ends}
+        self.cells = tuple(cells_of(ends))
+        self.companions = tuple(record for record in ends if role_of(record) != "cell")
+        self.begun = tuple(r for r in records if r["type"] == "start" and r["id"] not in ended)
+        self.names = Counter(record["cell"] for record in self.cells)
+        self.hosts = {record.get("host", "") for record in records} - {""}
+
+
 @dataclass(frozen=True)
 class Reading:
     """A run's header and records, and how to read them: what every format is written from.
 
-    `records`: of one run, or of several merged. `vendor`: as in `grade.grade`. `colour`: whether text may hold ANSI
-    colours. `fail_on`: grades that fail. `known`: cells of a baseline and their worst grades. `folders`: run folders
-    that the records are from; `homes`: which of them holds a record, by its id and host, where they are several.
-    `width`: columns that a table may have.
+    `vendor`: as in `grade.grade`. `colour`: whether text may hold ANSI colours. `fail_on`: grades that fail. `known`:
+    cells of a baseline and their worst grades. `folders`: run folders that the records are from. `width`: columns that
+    a table may have.
     """
 
     run: Mapping[str, Any]
-    records: tuple[Record, ...]
+    records: Records
     promises: Promises
     vendor: str = ""
     colour: bool = False
     fail_on: Collection[str] = FAIL_ON
     known: Mapping[str, Grade] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
-    homes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     width: int = 100
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What the records say about each other."""
-        return gather(self.records)
+        """What ran beside the cells."""
+        return gather(self.records.companions)
 
     @cached_property
     def lines(self) -> list[RegimeLine]:
         """What the cells of each regime showed together."""
-        return aggregate(self.records, self.promises, self.vendor)
+        found = ByRegime()
+        for record in self.records.cells:
+            found.add(record, self.verdict(record), self.evidence.tears(record))
+        return found.lines
 
     def verdict(self, record: Record) -> Verdict:
         """The verdict on a cell's end record."""
         return grade(record, self.promises, self.evidence.control(record), self.vendor)
 
-    @cached_property
-    def findings(self) -> tuple[Finding, ...]:
+    @property
+    def findings(self) -> Iterator[Finding]:
         """One a cell, in the order of the records; cells that were begun and not finished come last."""
-        ended = {record["id"] for record in self.records if record["type"] == "end"}
-        begun = [r for r in self.records if r["type"] == "start" and r["id"] not in ended]
-        return tuple(map(self.finding, (*self.evidence.cells, *begun)))
+        yield from map(self.finding, self.records.cells)
+        yield from map(self.finding, self.records.begun)
+
+    def __len__(self) -> int:
+        """How many findings there are."""
+        return sum(self.records.names.values()) + len(self.records.begun)
 
     @property
     def failed(self) -> bool:
@@ -102,13 +149,13 @@ class Reading:
     def finding(self, record: Record) -> Finding:
         """What the cell of `record` came to, an end record or the start record of a cell without one."""
         verdict = self.verdict(record) if record["type"] == "end" else None
-        home = self.homes.get((record["id"], record.get("host", "")), *self.folders[:1])
+        home = record.get("home", *self.folders[:1])
         if verdict is None:
             again: tuple[str, ...] = (shlex.join(["stress", "run", "--resume", home]),) if home else ()
             why = "was begun and never ended: it may be what took the machine down; --resume goes on"
             return Finding(record, None, Result.ERROR, self._path(record), why, again)
         again_and_again = (
-            self._names[record["cell"]] > 1 or (self.run.get("request") or {}).get("repeat", 1) > 1
+            self.records.names[record["cell"]] > 1 or (self.run.get("request") or {}).get("repeat", 1) > 1
         )
         name = record["id"] if again_and_again else record["cell"]
         where = shlex.join([name, *(("--run", home) if home else ())])
@@ -128,17 +175,9 @@ class Reading:
         order = list(Grade)
         return cell in self.known and order.index(self.known[cell]) <= order.index(verdict.grade)
 
-    @cached_property
-    def _names(self) -> Counter[str]:
-        return Counter(record["cell"] for record in self.evidence.cells)
-
-    @cached_property
-    def _several_hosts(self) -> bool:
-        return len({record.get("host", "") for record in self.records} - {""}) > 1
-
     def _path(self, record: Record) -> str:
         repeat = (record.get("plan") or {}).get("repeat", 0)
-        host = [record.get("host", "")] if self._several_hosts else []
+        host = [record.get("host", "")] if len(self.records.hosts) > 1 else []
         return ".".join([*host, path_of(record["cell"]), *([f"R{repeat}"] if repeat else [])])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from stress import __version__
+from stress.archive import Archive
 from stress.campaign import Campaign, Progress
 from stress.errors import StoreError
 from stress.explain import explain, latest_run
@@ -24,10 +25,10 @@ from stress.model import Grade, Status
 from stress.plan import as_dict, describe, plan_id
 from stress.progress import Line, span, wants_colour, width_of
 from stress.promises import load_promises
-from stress.reading import Reading, Record, worst_of
+from stress.reading import Listed, Reading, Record, worst_of
 from stress.regimes import load_regimes
 from stress.severity import FAIL_ON
-from stress.store import RunFolder, merge, read_records, read_run
+from stress.store import RunFolder, read_records, read_run
 from stress.survive import as_begun
 from stress.table import under_text
 from stress.under import Under
@@ -203,7 +204,7 @@ class Session:
     ) -> Reading:
         """The run so far, as formats are given it; `baseline`: a run folder whose findings are known."""
         known = _known(baseline, vendor)
-        return _reading(self.folder.run, self.records, [self.path], vendor, fail_on, known)
+        return _reading(self.folder.run, [self.path], vendor, fail_on, known)
 
     def live(self, style: str, stream: TextIO, *how: Any) -> Live:
         """What writes the run to `stream` while it goes on, in a format of lines; `how`: as `reading` takes it."""
@@ -216,39 +217,25 @@ class Session:
         )
 
         def read(records: Sequence[Record]) -> Reading:
-            return replace(whole, records=tuple(records))
+            return replace(whole, records=Listed(records))
 
         return Live(lines_of(style), cells, self.records, controls, read, stream)
 
 
 def _reading(
     run: dict[str, Any],
-    records: Sequence[dict[str, Any]],
     folders: Sequence[Path],
     vendor: str | None,
     fail_on: Collection[str] = FAIL_ON,
     known: Mapping[str, Grade] | None = None,
 ) -> Reading:
     """The records in the order of the regimes' file, whatever the order in which they were run."""
-    rank = {
-        name: i for i, name in enumerate(load_regimes())
-    }  # a user's own come last: their file may be gone
-    ordered = sorted(records, key=lambda r: (rank.get(r.get("regime", ""), len(rank)), r["cell"]))
-    names = tuple(map(str, folders))
-    homes = _homes(names) if len(names) > 1 else {}
-    colour = wants_colour(sys.stdout)
-    promises, whose = load_promises(), VENDORS[vendor]
-    width = width_of(sys.stdout)
-    return Reading(run, tuple(ordered), promises, whose, colour, fail_on, known or {}, names, homes, width)
-
-
-def _homes(folders: Iterable[str]) -> dict[tuple[str, str], str]:
-    """Which folder holds a record; of several the first, as `store.merge` has it."""
-    homes: dict[tuple[str, str], str] = {}
-    for folder in folders:
-        for record in read_records(folder):
-            homes.setdefault((record["id"], record.get("host", "")), folder)
-    return homes
+    rank = {name: i for i, name in enumerate(load_regimes())}
+    # A user's own come last: their file may be gone.
+    records = Archive(folders, lambda regime: rank.get(regime, len(rank)))
+    colour, names = wants_colour(sys.stdout), tuple(map(str, folders))
+    promises, whose, width = load_promises(), VENDORS[vendor], width_of(sys.stdout)
+    return Reading(run, records, promises, whose, colour, fail_on, known or {}, names, width)
 
 
 def _known(baseline: str | None, vendor: str | None) -> dict[str, Grade]:
@@ -264,7 +251,7 @@ def read_reading(
 ) -> Reading:
     """What one or more run folders hold, merged; StoreError where one cannot be read."""
     run = read_run(folders[0])
-    return _reading(run, merge(folders), folders, vendor, fail_on, _known(baseline, vendor))
+    return _reading(run, folders, vendor, fail_on, _known(baseline, vendor))
 
 
 def explain_text(cell: str, folder: Path | None, vendor: str | None) -> str:

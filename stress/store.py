@@ -10,11 +10,12 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from stress.errors import StoreError
 
@@ -59,7 +60,7 @@ class RunFolder:
             StoreError: the folder holds something already, or cannot be made or written.
         """
         path = Path(path)
-        with _reporting(path, "cannot make the folder"):
+        with reporting(path, "cannot make the folder"):
             path.mkdir(parents=True, exist_ok=True)
             held = {entry.name for entry in path.iterdir()} - {HALF_WRITTEN}
         if RUN in held:
@@ -104,30 +105,64 @@ def read_run(path: str | os.PathLike[str]) -> Line:
         StoreError: the folder holds none that this version can read.
     """
     file = Path(path) / RUN
-    with _reporting(file, "cannot read"):
+    with reporting(file, "cannot read"):
         try:
-            return _parse(file.read_bytes(), str(file))
+            run = decode(file.read_bytes(), file)
+            _check_schema(run.get("schema"), str(file))
+            return run
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
 
 
-def read_records(path: str | os.PathLike[str]) -> Iterator[Line]:
-    """Yield the records of the run in folder `path`, start and end records alike, oldest first.
+class Heading(msgspec.Struct):
+    """What a record is, without what it counted: little of a line needs to be looked at for it."""
+
+    schema: Any = None
+    type: str = ""
+    id: str = ""
+    cell: str = ""
+    regime: str = ""
+    role: str = "cell"
+    host: str = ""
+
+
+_heading = msgspec.json.Decoder(Heading).decode
+_value = msgspec.json.Decoder().decode
+
+
+def read_headings(path: str | os.PathLike[str]) -> Iterator[tuple[Heading, int, bytes]]:
+    """Yield of each record of the run in folder `path` its heading, where its line begins in the file, and the line.
 
     A last line without a newline was being written when the run was cut short, and is left out.
 
     Raises:
         StoreError: a complete line is not a record; the text names file and line.
     """
-    file = Path(path) / RECORDS
-    with _reporting(file, "cannot read"), file.open("rb") as lines:
+    file, offset = Path(path) / RECORDS, 0
+    with reporting(file, "cannot read"), file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 return
-            record = _parse(line, f"{file}:{number}")
-            if record.get("type") not in ("start", "end") or not isinstance(record.get("id"), str):
+            try:
+                heading = _heading(line)
+            except ValueError:
+                decode(line, f"{file}:{number}")  # says what is wrong with it, where it is no JSON at all
+                heading = Heading(SCHEMA)
+            _check_schema(heading.schema, f"{file}:{number}")
+            if heading.type not in ("start", "end") or not heading.id:
                 raise StoreError(f"{file}:{number}: is no record; restore the file or delete the line")
-            yield record
+            yield heading, offset, line
+            offset += len(line)
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[Line]:
+    """Yield the records of the run in folder `path`, start and end records alike, oldest first.
+
+    Raises:
+        StoreError: as `read_headings`.
+    """
+    for _, offset, line in read_headings(path):
+        yield decode(line, f"{Path(path) / RECORDS}, byte {offset}")
 
 
 def read_events(path: str | os.PathLike[str]) -> Iterator[Line]:
@@ -139,37 +174,16 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[Line]:
     file = Path(path) / EVENTS
     if not file.exists():
         return
-    with _reporting(file, "cannot read"), file.open("rb") as lines:
+    with reporting(file, "cannot read"), file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n"):
-                yield _object(line, f"{file}:{number}")
+                yield decode(line, f"{file}:{number}")
 
 
-def merge(paths: Iterable[str | os.PathLike[str]]) -> list[Line]:
-    """Return the records of several run folders, each once, in the order in which they are first met.
-
-    The same plan on two machines is two records. An end record takes the place of its start record; a start
-    record without an end in any folder is kept, last: its cell was begun and not finished. Of two end records
-    the first stays.
-
-    Raises:
-        StoreError: as `read_records`.
-    """
-    ends: dict[tuple[str, str], Line] = {}
-    starts: dict[str, Line] = {}
-    for record in chain.from_iterable(map(read_records, paths)):
-        if record["type"] == "end":
-            ends.setdefault((record["id"], record.get("host", "")), record)
-        else:
-            starts.setdefault(record["id"], record)
-    ended = {plan for plan, _ in ends}
-    return [*ends.values(), *(start for plan, start in starts.items() if plan not in ended)]
-
-
-def _object(line: bytes, where: str) -> Line:
-    """Return the JSON object in `line`."""
+def decode(line: bytes, where: str | os.PathLike[str], by: Callable[[bytes], Any] = _value) -> Line:
+    """Return the JSON object in `line`, as `by` decodes it; StoreError, which says `where`, if there is none."""
     try:
-        value = json.loads(line)
+        value = by(line)
     except ValueError as error:  # malformed JSON or UTF-8
         raise StoreError(f"{where}: is damaged: {error}; restore the file or delete the line") from error
     if not isinstance(value, dict):
@@ -177,14 +191,9 @@ def _object(line: bytes, where: str) -> Line:
     return value
 
 
-def _parse(line: bytes, where: str) -> Line:
-    """Return the JSON object in `line`, of a schema that this version reads."""
-    value = _object(line, where)
-    if value.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{where}: has schema {value.get('schema')!r}, we read {SCHEMA}; use its own version"
-        )
-    return value
+def _check_schema(schema: Any, where: str) -> None:
+    if schema != SCHEMA:
+        raise StoreError(f"{where}: has schema {schema!r}, we read {SCHEMA}; use its own version")
 
 
 def _append(descriptor: int, file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -193,7 +202,7 @@ def _append(descriptor: int, file: Path, lines: Iterable[Mapping[str, Any]]) -> 
     if not data:
         return
     before = os.fstat(descriptor).st_size
-    with _reporting(file, "cannot write"):
+    with reporting(file, "cannot write"):
         try:
             written = os.write(descriptor, data)
             if written < len(data):
@@ -207,7 +216,7 @@ def _append(descriptor: int, file: Path, lines: Iterable[Mapping[str, Any]]) -> 
 
 def _open_lines(file: Path) -> int:
     """Return a descriptor that appends to `file`, locked for us, with an unterminated last line cut off."""
-    with _reporting(file, "cannot open"):
+    with reporting(file, "cannot open"):
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             _lock(descriptor)
@@ -242,7 +251,7 @@ def _cut_tail(descriptor: int) -> None:
 def _write_atomically(file: Path, text: str) -> None:
     """Make `file` hold `text` or leave it as it was; durable once the folder's names are synced."""
     scratch = file.with_name(HALF_WRITTEN)
-    with _reporting(file, "cannot write"), scratch.open("w", encoding="utf-8") as stream:
+    with reporting(file, "cannot write"), scratch.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -252,7 +261,7 @@ def _write_atomically(file: Path, text: str) -> None:
 def _sync_names(path: Path) -> None:
     """Make the names in `path` durable, and its own name where we may read its parent."""
     parent = path.resolve().parent
-    with _reporting(path, "cannot sync"):
+    with reporting(path, "cannot sync"):
         for folder in (path, parent) if os.access(parent, os.R_OK) else (path,):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -262,7 +271,7 @@ def _sync_names(path: Path) -> None:
 
 
 @contextmanager
-def _reporting(path: Path, what: str) -> Iterator[None]:
+def reporting(path: Path, what: str) -> Iterator[None]:
     """Turn what the system refuses into one line with the path and a remedy."""
     try:
         yield

@@ -63,7 +63,7 @@ def mutants(reading: Reading) -> str:
 
     The complete protocol comes first.
     """
-    cells = [r for r in reading.evidence.cells if r["status"] == Status.OK]
+    cells = [r for r in reading.records.cells if r["status"] == Status.OK]
     lines = [
         "Events a second and time to the first, or (<) the one-sided 95 % bound per execution. The time is that of the",
         "quickest cell with one provocation; cells in which provocations take turns have none.",

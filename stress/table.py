@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from textwrap import wrap
+from typing import Protocol
 
-from stress.charges import Counts, Record
+from stress.aggregate import ORDER, ByRegime
+from stress.charges import Record
 from stress.evidence import Evidence
 from stress.grade import EVENTS, Verdict, counts_of, total
 from stress.model import Grade, Outcome, Status
 from stress.reading import Reading
 from stress.stats import rate_text
+from stress.witness import Tears
 
 WIDTH = 100
 WORST_CELLS = 10
@@ -44,21 +50,36 @@ LEGEND = {
 }
 
 
-def write(reading: Reading) -> str:
+class Also(Protocol):
+    """Something else that adds cells up while the table goes through them."""
+
+    def add(self, record: Record, verdict: Verdict) -> None:
+        """Take in one cell."""
+
+
+def write(reading: Reading, *also: Also) -> str:
     """Return one row a regime in at most 100 columns, or `width`, then the worst cells, what did not run, and a legend.
 
-    Colours are on the grade words only. Of the run's header only a prefix under test is shown, in front of all.
+    Colours are on the grade words only. Of the run's header only a prefix under test is shown, in front of all. The
+    records are gone through once, and `also` is shown each cell.
     """
-    records, evidence, colour = reading.records, reading.evidence, reading.colour
-    ends = evidence.cells
-    verdicts = [reading.verdict(record) for record in ends]
+    evidence, colour = reading.evidence, reading.colour
+    regimes, worst, scores, rest = _Regimes(), _Worst(), Scores(), NotRun()
+    adders: tuple[Also, ...] = (regimes, worst, scores, *also)
+    for record in reading.records.cells:
+        verdict = reading.verdict(record)
+        for each in adders:
+            each.add(record, verdict)
+        rest.add(record)
+    for record in reading.records.companions:
+        rest.add(record)
     blocks = [
         [f"under test: {text}"] if (text := under_text(reading.run.get("host", {}).get("under", {}))) else [],
-        _regimes(reading, ends, verdicts),
-        _worst_cells(evidence, verdicts, colour),
-        mutation_scores(ends, verdicts) + controls_seen(evidence),
-        not_run(records),
-        _legend([line.grade for line in reading.lines], colour),
+        regimes.rows(reading.width, colour),
+        worst.rows(evidence, colour),
+        scores.rows() + controls_seen(evidence),
+        rest.rows(len(reading.records.begun)),
+        _legend([line.grade for line in regimes.lines], colour),
     ]
     fitting = ([part for line in block for part in _fit(line, reading.width)] for block in blocks)
     return "\n\n".join("\n".join(block) for block in fitting if block) + "\n"
@@ -104,23 +125,33 @@ def _columns(width: int) -> list[int]:
     return kept
 
 
-def _regimes(reading: Reading, ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
-    columns = _columns(reading.width)
-    rows = [_row(HEADS, columns)]
-    for line in (line for line in reading.lines if line.cells):
-        of_regime = [
-            v for r, v in zip(ends, verdicts, strict=True) if r["regime"] == line.regime and v.events
-        ]
-        most = max(of_regime, key=lambda v: v.events / v.trials, default=None)
-        rate = rate_text(most.events, most.trials) if most else rate_text(0, line.executions)
-        counts = [si(getattr(line, outcome)) for outcome in Outcome]
-        name = line.regime
-        if len(name) > WIDTHS[0]:  # a name is never cut: it is what the command line takes
-            rows.append(name)
-            name = ""
-        figures = (str(line.cells), si(line.executions), si(line.patches), *counts, rate)
-        rows.append(_row((name, *figures, _paint(line.grade, reading.colour)), columns))
-    return rows
+class _Regimes(ByRegime):
+    """The rows of the regimes; the rate of one is that of the cell in which it is highest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._most: dict[str, tuple[int, int]] = {}
+
+    def add(self, record: Record, verdict: Verdict, tears: Tears | None = None, name: str = "") -> None:
+        super().add(record, verdict, tears, name)
+        events, trials = self._most.get(record["regime"], (0, 1))
+        if verdict.events * trials > events * verdict.trials:
+            self._most[record["regime"]] = verdict.events, verdict.trials
+
+    def rows(self, width: int, colour: bool) -> list[str]:
+        """Return the head and a row a regime of which something ran."""
+        columns = _columns(width)
+        rows = [_row(HEADS, columns)]
+        for line in (line for line in self.lines if line.cells):
+            rate = rate_text(*self._most.get(line.regime, (0, line.executions)))
+            counts = [si(getattr(line, outcome)) for outcome in Outcome]
+            name = line.regime
+            if len(name) > WIDTHS[0]:  # a name is never cut: it is what the command line takes
+                rows.append(name)
+                name = ""
+            figures = (str(line.cells), si(line.executions), si(line.patches), *counts, rate)
+            rows.append(_row((name, *figures, _paint(line.grade, colour)), columns))
+        return rows
 
 
 def _row(cells: Sequence[str], columns: Sequence[int]) -> str:
@@ -129,46 +160,66 @@ def _row(cells: Sequence[str], columns: Sequence[int]) -> str:
     return " ".join((cells[first].ljust(WIDTHS[first]), *aligned, cells[last]))
 
 
-def _worst_cells(evidence: Evidence, verdicts: Sequence[Verdict], colour: bool) -> list[str]:
-    """Return the cells that showed most, worst grade first, then by their rate under what provoked them best."""
-    order = list(Grade)
-    found = [(r, v, *peak(r)) for r, v in zip(evidence.cells, verdicts, strict=True) if v.events]
-    found.sort(key=lambda item: (order.index(item[1].grade), -item[3]))
-    rows = ["What to look at (stress explain CELL):"] if found else []
-    for record, verdict, name, rate in found[:WORST_CELLS]:
-        rows.append(f"  {_paint(verdict.grade.ljust(11), colour)} {record['cell']}")
-        counts = counts_of(record)
-        what = ", ".join(f"{si(n)} {event}" for event in EVENTS if (n := total(counts, event)))
-        rows.append(
-            f"{'':14}{what or 'traps that nobody planted'}{_tears(evidence, record)}; {per_second(rate)} under {name}"
-        )
-    if len(found) > WORST_CELLS:
-        rows.append(f"  and {len(found) - WORST_CELLS} more")
-    return rows
+class _Worst:
+    """The cells that showed most, worst grade first, then by their rate under what provoked them best."""
+
+    def __init__(self) -> None:
+        self._found = 0
+        self._kept: list[tuple[tuple[int, float, int], Record, Verdict, str]] = []
+
+    def add(self, record: Record, verdict: Verdict) -> None:
+        """Keep the cell if it is among the worst so far."""
+        if not verdict.events:
+            return
+        self._found += 1
+        name, rate = peak(record)
+        key = (ORDER.index(verdict.grade), -rate, self._found)
+        if len(self._kept) < WORST_CELLS or key < self._kept[-1][0]:
+            insort(self._kept, (key, record, verdict, name), key=itemgetter(0))
+            del self._kept[WORST_CELLS:]
+
+    def rows(self, evidence: Evidence, colour: bool) -> list[str]:
+        """Return two lines a cell, and how many more there are."""
+        rows = ["What to look at (stress explain CELL):"] if self._found else []
+        for (_, rate, _), record, verdict, name in self._kept:
+            rows.append(f"  {_paint(verdict.grade.ljust(11), colour)} {record['cell']}")
+            counts = counts_of(record)
+            what = ", ".join(f"{si(n)} {event}" for event in EVENTS if (n := total(counts, event)))
+            what = (what or "traps that nobody planted") + _tears(evidence.tears(record))
+            rows.append(f"{'':14}{what}; {per_second(-rate)} under {name}")
+        if self._found > WORST_CELLS:
+            rows.append(f"  and {self._found - WORST_CELLS} more")
+        return rows
 
 
-def _tears(evidence: Evidence, record: Record) -> str:
-    tears = evidence.tears(record)
+def _tears(tears: Tears | None) -> str:
     if tears is None or not tears.store + tears.fetch:
         return ""
     return f" ({si(tears.store)} store tears, {si(tears.fetch)} fetch tears)"
 
 
-def mutation_scores(ends: Sequence[Record], verdicts: Sequence[Verdict]) -> list[str]:
-    """Return how many of the protocols that were broken on purpose went red, a line a protocol."""
-    red: dict[str, dict[str, bool]] = {}
-    for record, verdict in zip(ends, verdicts, strict=True):
+class Scores:
+    """How many of the protocols that were broken on purpose went red, a line a protocol."""
+
+    def __init__(self) -> None:
+        self._red: dict[str, dict[str, bool]] = {}
+
+    def add(self, record: Record, verdict: Verdict) -> None:
+        """Take in one cell."""
         if record["ablation_of"] and record["status"] != Status.SKIPPED:
-            of = red.setdefault(record["ablation_of"], {})
+            of = self._red.setdefault(record["ablation_of"], {})
             of[record["regime"]] = of.get(record["regime"], False) or verdict.events > 0
-    rows = []
-    for protocol, mutants in red.items():
-        survivors = ", ".join(name for name, is_red in mutants.items() if not is_red)
-        rows.append(
-            f"mutation score of {protocol}: {sum(mutants.values())} of {len(mutants)} broken variants went red"
-            + (f"; nothing was seen of {survivors}" if survivors else "")
-        )
-    return rows
+
+    def rows(self) -> list[str]:
+        """Return the lines."""
+        rows = []
+        for protocol, mutants in self._red.items():
+            survivors = ", ".join(name for name, is_red in mutants.items() if not is_red)
+            rows.append(
+                f"mutation score of {protocol}: {sum(mutants.values())} of {len(mutants)} broken variants went red"
+                + (f"; nothing was seen of {survivors}" if survivors else "")
+            )
+        return rows
 
 
 def controls_seen(evidence: Evidence) -> list[str]:
@@ -184,13 +235,15 @@ def controls_seen(evidence: Evidence) -> list[str]:
 def peak(record: Record) -> tuple[str, float]:
     """Return the provocation under which the cell showed most events a second, and how many."""
     shares = record["provocations"] or {record["provocation"]: record}
-    rates = {name: _rate(counts_of(share), share["seconds"]) for name, share in shares.items()}
+    rates = {name: _rate(share) for name, share in shares.items()}
     name = max(rates, key=rates.__getitem__)
     return name, rates[name]
 
 
-def _rate(counts: Counts, seconds: float) -> float:
-    return total(counts, *EVENTS) / seconds if seconds > 0 else 0.0
+def _rate(share: Record) -> float:
+    # Not by way of counts_of: this is done for each provocation of each record.
+    events = sum([n for row in share["outcomes"].values() for outcome, n in row.items() if outcome in EVENTS])
+    return events / share["seconds"] if share["seconds"] > 0 else 0.0
 
 
 def per_second(rate: float) -> str:
@@ -198,21 +251,24 @@ def per_second(rate: float) -> str:
     return f"{si(round(rate))}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
-def not_run(records: Sequence[Record]) -> list[str]:
-    """Return cells, controls and witnesses that did not run, or not to their end, counted by reason."""
-    ends = [record for record in records if record["type"] == "end"]
-    why: dict[tuple[str, str], list[str]] = {}
-    for record in ends:
+class NotRun:
+    """Cells, controls and witnesses that did not run, or not to their end, counted by reason."""
+
+    def __init__(self) -> None:
+        self._why: dict[tuple[str, str], Counter[str]] = {}
+
+    def add(self, record: Record) -> None:
+        """Take in one end record."""
         if record["status"] != Status.OK:
-            why.setdefault((record["status"], record["reason"]), []).append(record["regime"])
-    rows = [
-        f"{status} {len(regimes)}: {reason} ({_few(dict.fromkeys(regimes))})"
-        for (status, reason), regimes in sorted(why.items(), key=lambda item: -len(item[1]))
-    ]
-    begun = {record["id"] for record in records} - {record["id"] for record in ends}
-    if begun:
-        rows.append(f"begun and not finished {len(begun)}: --resume goes on with them")
-    return rows
+            self._why.setdefault((record["status"], record["reason"]), Counter())[record["regime"]] += 1
+
+    def rows(self, begun: int) -> list[str]:
+        """Return a line a reason; `begun`: how many cells were not finished."""
+        rows = [
+            f"{status} {regimes.total()}: {reason} ({_few(regimes)})"
+            for (status, reason), regimes in sorted(self._why.items(), key=lambda item: -item[1].total())
+        ]
+        return rows + ([f"begun and not finished {begun}: --resume goes on with them"] if begun else [])
 
 
 def _few(names: Iterable[str]) -> str:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stress.aggregate import ByRegime, RegimeLine, worst
 from stress.cellview import CellView, Section, section_of
 from stress.charges import Record
 from stress.charts import Histogram, Place, paces, places, staleness
-from stress.evidence import gather
-from stress.grade import RegimeLine, aggregate, counts_of, grade, total, worst
+from stress.evidence import cells_of, gather
+from stress.grade import counts_of, grade, total
 from stress.model import Grade, Status
 from stress.promises import Promises
 from stress.stats import rate_text
-from stress.table import controls_seen, mutation_scores, not_run, si, under_text
+from stress.table import NotRun, Scores, controls_seen, si, under_text
 
 SECTIONS, SECTIONS_AT_LEAST = 60, 10
 """Cells with a full account: on the whole page, and of each machine however many there are."""
@@ -133,16 +134,24 @@ def _machine(
 ) -> Machine:
     records = sorted(_union(runs), key=lambda r: (rank(r.get("regime", "")), r["cell"]))
     evidence, header = gather(records), runs[0].header
-    verdicts = [grade(r, promises, evidence.control(r), vendor) for r in evidence.cells]
+    ends = list(cells_of(records))
+    verdicts = [grade(r, promises, evidence.control(r), vendor) for r in ends]
     ran = [
         CellView(r, v, f"{anchor}c{i}")
-        for i, (r, v) in enumerate(zip(evidence.cells, verdicts, strict=True))
+        for i, (r, v) in enumerate(zip(ends, verdicts, strict=True))
         if r["status"] != Status.SKIPPED
     ]
+    sums, scores, rest = ByRegime(), Scores(), NotRun()
+    for record, verdict in zip(ends, verdicts, strict=True):
+        sums.add(record, verdict, evidence.tears(record))
+        scores.add(record, verdict)
+    for record in records:
+        if record["type"] == "end":
+            rest.add(record)
     chosen = [replace(cell, section=f"{cell.row}s") for cell in noteworthy(ran)[:room]]
     by_row = {cell.row: cell for cell in chosen}
     cells = [by_row.get(cell.row, cell) for cell in ran]
-    regimes = _regimes(anchor, cells, aggregate(records, promises, vendor))
+    regimes = _regimes(anchor, cells, sums.lines)
     claims = [regime for regime in regimes if regime.claim and not regime.ablation_of]
     events = {name: lines for run in runs for name, lines in run.events.items()}
     isa, request = header.get("host", {}).get("isa", ""), header.get("request", {})
@@ -152,7 +161,7 @@ def _machine(
         grade=worst(cell.verdict.grade for cell in cells),
         tally={word: sum(cell.verdict.grade is word for cell in cells) for word in Grade},
         ran=_ran(cells),
-        checks=(*controls_seen(evidence), *mutation_scores(evidence.cells, verdicts)),
+        checks=(*controls_seen(evidence), *scores.rows()),
         held=tuple(r for r in claims if r.line.grade is Grade.CLEAN),
         wrong=tuple(r for r in claims if r.line.grade not in (Grade.CLEAN, Grade.UNPROVEN)),
         unsettled=tuple(r for r in claims if r.line.grade is Grade.UNPROVEN),
@@ -162,14 +171,14 @@ def _machine(
         stale=staleness([c.record for c in cells]),
         paces=paces(c.record for c in cells),
         sections=tuple(section_of(c, evidence, events.get(c.record["id"], ()), isa, request) for c in chosen),
-        not_run=tuple(not_run(records)),
+        not_run=tuple(rest.rows(len(records) - sum(r["type"] == "end" for r in records))),
         host=tuple(_host(header.get("host", {}))),
         runs=tuple(run.header for run in runs),
     )
 
 
 def _union(runs: Sequence[Run]) -> list[Record]:
-    """The records of one machine, each plan once, as `store.merge` has them."""
+    """The records of one machine, each plan once, as an `Archive` has them."""
     ends: dict[str, Record] = {}
     for run in runs:
         for record in run.records:

@@ -102,7 +102,7 @@ def _cut(pairs: Sequence[Mapping[str, Any]], cut: int, side: int) -> str:
     return "unattributed"
 
 
-def _verdict(label: str, images: Sequence[bytes], patch: int, pairs: Sequence[Mapping[str, Any]]) -> str:
+def _verdict(label: str, images: tuple[bytes, ...], patch: int, pairs: Sequence[Mapping[str, Any]]) -> str:
     changes = boundaries(label, images, patch)
     found = {
         _change(pairs, cuts, newer(label[cuts[0]], label[cuts[-1] + 1], len(images))) for cuts in changes
@@ -134,7 +134,7 @@ def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Te
     single = plan and sum(op == "store" for op, *_ in plan["writer"]) == 1
     if witness is None or not single or not witness["pairs"]:
         return Tears(unattributed=lost + sum(s["count"] for s in wrong))
-    images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
+    images = tuple(bytes.fromhex(image["bytes"]) for image in plan["region"]["images"])
     patch = plan["region"]["patch"]
     counts = {"store": 0, "fetch": 0, "unattributed": lost}
     for s in wrong:

@@ -13,11 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stress.aggregate import RegimeLine
 from stress.formats import write
 from stress.host import Host, read_host
 from stress.model import Case, Cell, Image, Limits, Placement, Plan, Provocation, Regime, Site, Step
 from stress.promises import Promises
-from stress.reading import Reading
+from stress.reading import Listed, Reading
 from stress.runner import Running
 from stress.summary import to_json
 from stress.topology import placements
@@ -186,14 +187,19 @@ def workers_of(controller: int) -> list[int]:
 
 def read(
     run: Mapping[str, Any],
-    records: Iterable[Record],
+    records: Iterable[Mapping[str, Any]],
     promises: Promises,
     colour: bool = False,
     vendor: str = "",
     **more: Any,
 ) -> Reading:
     """What formats are given of some records."""
-    return Reading(run, tuple(records), promises, vendor, colour, **more)
+    return Reading(run, Listed(records), promises, vendor, colour, **more)
+
+
+def aggregate(records: Iterable[Mapping[str, Any]], promises: Promises) -> list[RegimeLine]:
+    """A line a regime."""
+    return read({}, records, promises).lines
 
 
 def shown(style: str, *args: Any, **kwargs: Any) -> str:

@@ -19,7 +19,7 @@ from stress.host import Host
 from stress.matrix import Request, build
 from stress.model import Grade
 from stress.promises import load_promises
-from stress.reading import Reading
+from stress.reading import Listed, Reading
 from stress.store import read_records
 from tests.support import ROOT, is_one_line, stress
 from tests.trees.hosts import guest
@@ -219,7 +219,7 @@ def test_the_wrong_side_goes_red_and_the_right_one_stays_clean(tmp_path: Path) -
     words = ",".join(f"bug:{name}" for name in names)
     done = stress("run", "--cases", words, "--seconds", "0.4", "--out", run, "--fail-on", "never", "--quiet")
     assert done.returncode == 0, done.stderr
-    lines = bug_lines(Reading({}, tuple(read_records(run)), load_promises()))
+    lines = bug_lines(Reading({}, Listed(read_records(run)), load_promises()))
     assert [(line.bug, line.side) for line in lines] == [(name, side) for name in names for side in SIDES]
     for line in lines:
         assert bool(line.events) is (line.side == "wrong"), line

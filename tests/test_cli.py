@@ -23,8 +23,8 @@ import pytest
 
 from stress import __main__ as entry
 from stress import cli
+from stress.aggregate import RegimeLine
 from stress.cases import find_cases, load_cases
-from stress.grade import RegimeLine
 from stress.model import Grade
 from stress.regimes import load_regimes
 from stress.store import RECORDS, read_records

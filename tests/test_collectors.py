@@ -26,7 +26,7 @@ from stress.formats import FORMATS, format_of, write
 from stress.grade import EVENTS
 from stress.model import Grade, Outcome
 from stress.promises import load_promises
-from stress.reading import Reading, path_of, worst_of
+from stress.reading import Listed, Reading, path_of, worst_of
 from stress.severity import BY_GRADE, BY_STATUS, FAIL_ON, WORDS, Result, judge
 from stress.store import read_records
 from tests.support import ROOT, count, shown, stress
@@ -49,7 +49,7 @@ Figures = dict[str, int]
 
 
 def reading(*records: dict[str, Any], **how: Any) -> Reading:
-    return Reading(RUN, tuple(records or ALL), PROMISES, **how)
+    return Reading(RUN, Listed(records or ALL), PROMISES, **how)
 
 
 def results(read: Reading) -> dict[str, str]:
@@ -180,7 +180,7 @@ def test_junit_keeps_to_the_schema_of_jenkins() -> None:
 def test_ktap_is_what_a_tap_reader_reads() -> None:
     read = reading()
     planned, lines = tap(write("ktap", read))
-    assert planned == len(lines) == len(read.findings)
+    assert planned == len(lines) == len(read)
     assert [line.number for line in lines] == list(range(1, planned + 1))
     for line, finding in zip(lines, read.findings, strict=True):
         assert line.description == finding.path
@@ -283,8 +283,7 @@ def test_a_cell_that_ran_more_than_once_is_named_by_its_id() -> None:
 
 
 def test_of_several_folders_the_one_that_holds_the_cell_is_named() -> None:
-    homes = {(FORBIDDEN["id"], FORBIDDEN["host"]): "there"}
-    (finding,) = reading(FORBIDDEN, folders=("here", "there"), homes=homes).findings
+    (finding,) = reading({**FORBIDDEN, "home": "there"}, folders=("here", "there")).findings
     assert finding.again[1].endswith("--run there")
 
 

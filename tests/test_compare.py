@@ -17,7 +17,7 @@ from stress.changes import WRITERS
 from stress.compare import ALPHA, MEANING, Change, Comparison, compare, holm
 from stress.evidence import role_of
 from stress.grade import EVENTS
-from stress.reading import Reading
+from stress.reading import Listed, Reading
 from stress.severity import FAIL_ON
 from stress.stats import rise_p
 from stress.store import read_records
@@ -36,7 +36,7 @@ def cell(events: int = 0, executions: int = MILLION, name: str = "a", **more: An
 
 
 def held(before: list[Record], *after: list[Record], **how: Any) -> Comparison:
-    runs = [Reading(RUN, tuple(records), PROMISES) for records in (before, *after)]
+    runs = [Reading(RUN, Listed(records), PROMISES) for records in (before, *after)]
     return compare(runs, [f"run{i}" for i in range(len(runs))], FAIL_ON, **how)
 
 
@@ -180,7 +180,7 @@ def test_many_machines_are_each_held_against_the_first() -> None:
 def test_what_the_machines_say_differently_of_themselves_is_told() -> None:
     said = ({"microcode": "0x1", "tsc_hz": 2_596_154_603}, {"microcode": "0x2", "tsc_hz": 2_596_173_378})
     runs = [{"host": {"isa": "x", "cpus": [i], **its}} for i, its in enumerate(said)]
-    readings = [Reading(run, (cell(),), PROMISES) for run in runs]
+    readings = [Reading(run, Listed([cell()]), PROMISES) for run in runs]
     found = compare(readings, ["a", "b"], FAIL_ON)
     assert found.differences == ((("microcode", "0x1", "0x2"),),)
     assert "microcode: 0x1 -> 0x2" in WRITERS["table"](found)

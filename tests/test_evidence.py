@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from stress.cases import load_cases
-from stress.evidence import CONTROL_STORE, companions, controls, gather, role_of, saw_events
-from stress.grade import aggregate, grade
+from stress.evidence import CONTROL_STORE, cells_of, companions, controls, gather, role_of, saw_events
+from stress.grade import grade
 from stress.model import Cell, Grade, Limits, Placement, Site
 from stress.plan import as_dict, describe, plan_id, plans
 from stress.promises import load_promises
@@ -18,7 +18,7 @@ from stress.regimes import load_regimes
 from stress.runner import EMPTY
 from stress.sites import misfit
 from stress.witness import Tears, witnesses
-from tests.support import QUIET, Record, as_json, shown
+from tests.support import QUIET, Record, aggregate, as_json, shown
 
 CASES = load_cases()
 REGIMES = load_regimes()
@@ -133,13 +133,13 @@ def test_roles_are_told_apart_and_an_old_record_without_one_is_a_cell() -> None:
     del old["role"]
     start = {"type": "start", "id": "x", "cell": here.name}
     evidence = gather([start, *kept, old])
-    assert evidence.cells == (kept[0], old)
+    assert list(cells_of([start, *kept, old])) == [kept[0], old]
     assert len(evidence.controls) == len(evidence.witnesses) == 1
 
 
 def test_nothing_gathered_says_nothing() -> None:
     evidence = gather([])
-    assert (evidence.cells, evidence.control(torn(cell())), evidence.tears(torn(cell()))) == ((), None, None)
+    assert (evidence.control(torn(cell())), evidence.tears(torn(cell()))) == (None, None)
 
 
 @pytest.mark.parametrize("events", [0, 3])

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stress.formats import FORMATS
-from stress.grade import aggregate
 from stress.model import Grade, Outcome
 from stress.promises import load_promises
 from stress.table import LEGEND, WIDTH, si
-from tests.support import as_json, shown
+from tests.support import aggregate, as_json, shown
 
 PROMISES = load_promises()
 RUN = {"schema": 1, "seed": 7, "host": {"model": "A CPU"}}

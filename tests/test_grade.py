@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stress.aggregate import worst
 from stress.charges import Record
 from stress.errors import CaseError
-from stress.grade import DID, EVENTS, NEEDED, aggregate, counts_of, grade, total, worst
+from stress.grade import DID, EVENTS, NEEDED, counts_of, grade, total
 from stress.model import Grade, Outcome, Phase
 from stress.promises import Level, load_promises
 from stress.stats import upper_bound_95
+from tests.support import aggregate
 
 PROMISES = load_promises()
 PLENTY = {"concurrent": {"old": 3_000_000, "new": 1_000_000}, "post": {"new": 6_000_000}}

@@ -12,7 +12,7 @@ import pytest
 from stress.formats import lines_of, write
 from stress.live import Live, write_lines
 from stress.promises import load_promises
-from stress.reading import Reading
+from stress.reading import Listed, Reading
 from tests.test_formats import RUN, START, record, skipped, torn
 
 PROMISES = load_promises()
@@ -34,7 +34,7 @@ def stream(tmp_path: Path) -> Iterator[TextIO]:
 
 
 def read(records: Sequence[Any]) -> Reading:
-    return Reading(RUN, tuple(records), PROMISES)
+    return Reading(RUN, Listed(records), PROMISES)
 
 
 def follow(

@@ -167,7 +167,7 @@ def test_a_plan_has_the_mixes_of_its_case() -> None:
 
 # ---- where a mix changes from one image to the other -----------------------------------------------------------
 
-WHOLLY = [b"\x90\x01\x01\x01\x01\xc3", b"\x90\x02\x02\x02\x02\xc3", b"\x90\x03\x03\x03\x03\xc3"]
+WHOLLY = (b"\x90\x01\x01\x01\x01\xc3", b"\x90\x02\x02\x02\x02\xc3", b"\x90\x03\x03\x03\x03\xc3")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_mix_changes_where_its_label_does(label: str, found: list[tuple[int, .
 
 
 def test_a_byte_in_which_the_images_agree_ends_no_run() -> None:
-    images = [b"\x01\x05\x03\x07\x09", b"\x11\x05\x13\x17\x09"]
+    images = (b"\x01\x05\x03\x07\x09", b"\x11\x05\x13\x17\x09")
     found = {label: boundaries(label, images, 0) for label in ("10000", "10100", "00010")}
     assert found == {
         "10000": [(0, 1)],  # before byte 1 or behind it
@@ -203,7 +203,7 @@ def test_a_mix_can_be_made_by_changing_over_at_any_of_the_places_that_each_chang
 ) -> None:
     images, patch, length = given_images
     for mix in mixes_of(images, patch, length):
-        changes = boundaries(mix.label, images, patch)
+        changes = boundaries(mix.label, tuple(images), patch)
         first = next(at for at in range(length) if images[0][patch + at] != images[1][patch + at])
         for choose in (min, max):
             content, source = bytearray(mix.bytes), int(mix.label[first])

@@ -19,7 +19,7 @@ TWO = make_case(*(image(f"b0{n:02x}b4{n:02x}c3", n * 0x101) for n in (0x11, 0x22
 
 def of(case: str, label: str, late: bool = False) -> set[tuple[Way, str]]:
     made = CASES[case]
-    return set(read(label, [i.bytes for i in made.images], made.patch, made.head, late))
+    return set(read(label, tuple(i.bytes for i in made.images), made.patch, made.head, late))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_a_mix_is_read_as_whole_instructions(case: str, label: str, expected: se
 
 def test_an_old_instruction_behind_a_new_one_is_found_wherever_it_is() -> None:
     three = make_case(*(image(f"b0{n:02x}b4{n:02x}b1{n:02x}c3", n) for n in (0x11, 0x22, 0x33)), patch=(0, 6))
-    codes = [i.bytes for i in three.images]
+    codes = tuple(i.bytes for i in three.images)
     assert read("000100", codes, 0, 0) == {(FORTH, Pattern.NEW_OLD)}
     assert read("000101", codes, 0, 0) == {(FORTH, Pattern.OLD_NEW)}
     assert read("010001", codes, 0, 0) == {(FORTH, Pattern.NEW_OLD)}
     made = make_case(image("05112131415cc3", 1), image("2d122232425cc3", 2), patch=(0, 5))
     # An instruction of which two bytes in the middle are new is not whole, however often the image changes.
-    assert {p for _, p in read("01100", [i.bytes for i in made.images], 0, 0)} == {Pattern.PART}
+    assert {p for _, p in read("01100", tuple(i.bytes for i in made.images), 0, 0)} == {Pattern.PART}
 
 
 def test_who_was_late_may_have_run_what_the_rotation_excludes() -> None:
@@ -68,13 +68,13 @@ def test_who_was_late_may_have_run_what_the_rotation_excludes() -> None:
 
 def test_bytes_in_which_two_images_agree_may_have_come_from_either() -> None:
     """The second instruction begins with a byte that does not change: a change in front of it or behind it is one."""
-    assert read("0001", [i.bytes for i in TWO.images], 0, 0) == {(FORTH, Pattern.OLD_NEW)}
-    assert read("0011", [i.bytes for i in TWO.images], 0, 0) == {(FORTH, Pattern.OLD_NEW)}
+    assert read("0001", tuple(i.bytes for i in TWO.images), 0, 0) == {(FORTH, Pattern.OLD_NEW)}
+    assert read("0011", tuple(i.bytes for i in TWO.images), 0, 0) == {(FORTH, Pattern.OLD_NEW)}
 
 
 @pytest.mark.parametrize("label", ["0000", "0012", "0120"])
 def test_an_image_or_a_mix_of_three_is_nothing(label: str) -> None:
-    codes = [i.bytes for i in TWO.images]
+    codes = tuple(i.bytes for i in TWO.images)
     assert read(label, codes, 0, 0) == frozenset()
     assert distance(label, codes, 0) == 0
 
@@ -83,13 +83,13 @@ def test_an_image_or_a_mix_of_three_is_nothing(label: str) -> None:
     ("label", "steps"), [("0001", 1), ("0002", 2), ("0100", 2), ("0200", 1), ("2220", 1)]
 )
 def test_the_distance_counts_images_from_front_to_back(label: str, steps: int) -> None:
-    assert distance(label, [i.bytes for i in TWO.images], 0) == steps
+    assert distance(label, tuple(i.bytes for i in TWO.images), 0) == steps
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if 1 < case.patch_len <= 8])
 def test_every_mix_of_every_case_is_read_as_something(name: str) -> None:
     case = CASES[name]
-    codes = [i.bytes for i in case.images]
+    codes = tuple(i.bytes for i in case.images)
     for mix in mixes_of(codes, case.patch, case.patch_len)[::7]:
         assert read(mix.label, codes, case.patch, case.head), mix.label
 

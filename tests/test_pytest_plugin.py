@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stress import pytest_plugin
-from stress.evidence import gather
+from stress.evidence import cells_of, gather
 from stress.grade import grade
 from stress.model import Limits, Placement, Step
 from stress.promises import load_promises
@@ -36,8 +36,9 @@ def asked(*words: str) -> list[str]:
 
 
 def grades(out: Path) -> dict[str, str]:
-    promises, evidence = load_promises(), gather(list(read_records(out)))
-    return {r["cell"]: grade(r, promises, evidence.control(r)).grade.value for r in evidence.cells}
+    records = list(read_records(out))
+    promises, evidence = load_promises(), gather(records)
+    return {r["cell"]: grade(r, promises, evidence.control(r)).grade.value for r in cells_of(records)}
 
 
 @pytest.mark.hardware

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from stress import store
 from stress.errors import StoreError
-from stress.store import EVENTS, HALF_WRITTEN, RECORDS, RUN, RunFolder, merge, read_records, read_run
+from stress.store import EVENTS, HALF_WRITTEN, RECORDS, RUN, RunFolder, read_records, read_run
 
 HEADER = {"seed": 7, "command": "stress run --cases all"}
 
@@ -336,29 +336,3 @@ def test_reading_a_folder_without_records_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=RECORDS) as caught:
         list(read_records(tmp_path))
     told(caught)
-
-
-# ---- merging ---------------------------------------------------------------------------------------------------
-
-
-def test_an_end_record_takes_the_place_of_its_start(tmp_path: Path) -> None:
-    path = new_folder(tmp_path, record("a", "start"), record("a"), record("b", "start"))
-    assert merge([path]) == [record("a"), record("b", "start")]
-
-
-def test_merging_is_a_union_by_id_in_any_order(tmp_path: Path) -> None:
-    one = new_folder(tmp_path / "1", record("a", "start"), record("b"))
-    two = new_folder(tmp_path / "2", record("b", "start"), record("a"))
-    assert merge([one, two]) == [record("b"), record("a")]
-    assert merge([two, one]) == [record("a"), record("b")]
-    assert merge([one, two, one]) == merge([one, two])
-
-
-def test_the_same_plan_on_two_machines_is_two_records(tmp_path: Path) -> None:
-    folders = [new_folder(tmp_path / host, record("a", host=host)) for host in ("zen", "golden")]
-    assert [each["host"] for each in merge(folders)] == ["zen", "golden"]
-
-
-def test_of_two_ends_the_first_stays(tmp_path: Path) -> None:
-    path = new_folder(tmp_path, record("a", seconds=1), record("a", seconds=2))
-    assert [each["seconds"] for each in merge([path])] == [1]

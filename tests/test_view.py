@@ -7,12 +7,13 @@ import pytest
 from stress import view
 from stress.cellview import CellView
 from stress.charts import histogram
-from stress.evidence import gather
-from stress.grade import aggregate, grade
+from stress.evidence import cells_of, gather
+from stress.grade import grade
 from stress.model import Grade, Status
 from stress.promises import load_promises
 from stress.view import Machine, noteworthy
 from tests.pages import AMD, INTEL, as_expected, clean, made, plans, run, stale, torn, varied
+from tests.support import aggregate
 
 PROMISES = load_promises()
 
@@ -28,7 +29,7 @@ def test_every_cell_that_ran_is_shown_with_the_grade_that_the_records_have(machi
     evidence = gather(records)
     ran = {
         r["id"]: grade(r, PROMISES, evidence.control(r)).grade
-        for r in evidence.cells
+        for r in cells_of(records)
         if r["status"] != Status.SKIPPED
     }
     shown = {c.record["id"]: c.verdict.grade for regime in machine.regimes for c in regime.cells}
@@ -156,6 +157,5 @@ def test_a_sections_command_names_the_cell() -> None:
 def test_noteworthy_orders_by_rate_within_a_grade() -> None:
     some = plans(cases="mov-imm32,nop5-jmp5,jmp-rel32", regimes="none", sites="x64")
     records = [torn(p, n) for p, n in zip(some[:3], (5, 50, 7), strict=True)]
-    evidence = gather(records)
-    cells = [CellView(r, grade(r, PROMISES), str(i)) for i, r in enumerate(evidence.cells)]
+    cells = [CellView(r, grade(r, PROMISES), str(i)) for i, r in enumerate(cells_of(records))]
     assert [c.verdict.events for c in noteworthy(cells)] == [50, 7, 5]
