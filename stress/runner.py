@@ -29,6 +29,9 @@ LONGEST_WAIT_SECONDS = 86400.0
 GRACE_SECONDS = 15.0
 """What a worker may take beyond its plan's own limit, for starting, hanging threads and reporting."""
 
+ON_THE_WAY = ("stress.runner", "stress.__main__", "runpy", "multiprocess.popen_forkserver")
+"""What a worker imports before it is one."""
+
 EMPTY: dict[str, Any] = {
     "seconds": 0.0,
     "patches": 0,
@@ -75,7 +78,8 @@ def _context() -> Any:
     its children, which asked for it, with it.
     """
     context = multiprocess.get_context("forkserver")
-    context.set_forkserver_preload(["stress.worker"])
+    # And what a child imports on its way there: this module, and the script, which it first runs once more.
+    context.set_forkserver_preload(["stress.worker", *ON_THE_WAY])
     return context
 
 
