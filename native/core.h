@@ -19,6 +19,7 @@
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
 #define XMC_OPERAND_BYTES 2048		/* of all its stores that have a form: 64 for each step that a plan can have */
 #define XMC_SHADOW_MARGIN 32		/* a store may reach this far in front of the region, or behind it */
+#define XMC_GATE_AT 0x800ull		/* before the end of the region's window: xmc_arch_gate */
 #define XMC_PAGE 4096			/* what mappings are aligned to */
 
 /* The code of a writer step: 0, -errno, or -EINTR where the run stopped while it waited. */

@@ -115,7 +115,7 @@ static int map_for(struct region *region, const struct xmc_plan *plan)
 	}
 }
 
-/* Breakpoints everywhere, then pads, then image 0. */
+/* Breakpoints everywhere, far away a system call to try containment with, then pads, then image 0. */
 static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 {
 	uint8_t *first = mapping + bytes / 2 + plan->place;
@@ -124,6 +124,7 @@ static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 		memcpy(mapping + i, xmc_arch_trap, xmc_arch_trap_len);
 	for (uint64_t page = XMC_PAGE; page < bytes; page += XMC_PAGE)
 		memcpy(mapping + page, mapping, XMC_PAGE);
+	memcpy(mapping + bytes - XMC_GATE_AT, xmc_arch_gate, XMC_GATE_BYTES);
 	for (uint32_t i = 0; i < plan->n_pads; i++)
 		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
 	memcpy(first, plan->images[0].bytes, plan->region_len);

@@ -409,7 +409,8 @@ struct xmc_probe {
 };
 
 /*
- * Fill *probe with what this CPU and kernel allow. Returns 0. Maps and unmaps memory; prints nothing. Any thread.
+ * Fill *probe with what this CPU and kernel allow. Returns 0. Maps and unmaps memory, starts a thread, takes over signals
+ * as xmc_run does; prints nothing. While a run is on, it finds that system calls cannot be contained.
  */
 int xmc_probe(struct xmc_probe *probe);
 
