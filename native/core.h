@@ -133,13 +133,13 @@ struct core {
 	 * It lies in pages of its own that a forked writer shares, and so do the executors: what either side stores the
 	 * other sees, and no store after the fork costs a page fault.
 	 */
-	_Alignas(XMC_PAGE) const struct xmc_plan *plan;
+	_Alignas(XMC_PAGE) struct shared shared;
+	const struct xmc_plan *plan;
 	const struct xmc_publish *publish;		/* NULL: the toggle shape */
 	struct xmc_result *result;
 	struct xmc_writer_result *counts;	/* what the writer counts in: the result's, or `remote` */
 	struct xmc_writer_result remote;	/* a writer of another process counts here; copied into the result */
 	struct region region;
-	struct shared shared;
 	struct executor *executors;	/* n_executors of them, one mapping */
 	uint8_t *alt_stacks;		/* one each, side by side: the handler's stack address says whose it is */
 	struct program programs[XMC_IMAGES_MAX];	/* programs[i] takes the region from image i - 1 to image i */
@@ -213,6 +213,10 @@ int store_compile_split(const struct store_job *job, struct range r, bool back_f
 
 /* steps.c: the code of every step. */
 extern const step_code step_table[XMC_STEP_OPS];
+
+/* steps.c: two of them, for the publish shape: wait for progress as often as `m->value` says; publish `generation`. */
+int step_await(struct core *core, const struct micro *m, uint64_t generation);
+int step_publish(struct core *core, const struct micro *m, uint64_t generation);
 
 /* steps.c: let every parked executor go. */
 void step_release_all(struct core *core);
