@@ -155,17 +155,25 @@ def _members(subject: Subject, values: Mapping[str, int]) -> dict[str, int]:
     lengths = {len(program) for program in per_image(subject) if program}
     found = {"op": ops, "n": lengths}
     same = {name: value.pop() for name, value in found.items() if len(value) == 1}
+    same["paged"] = int(has_step(subject.plan, "map"))
     return same if subject.clobbers else {**same, "clobbered": 0}
 
 
 def _calls(subject: Subject, values: Mapping[str, int]) -> dict[str, Callable[[list[str]], int | None]]:
     """Functions whose value the plan decides. Where nothing changes a register of the loop its counts always agree."""
     antagonist = values[word("ANTAGONIST", subject.plan["provocations"][0]["antagonist"] or "none")]
+    steps = {
+        str(value): name.removeprefix("XMC_PUB_")
+        for name, value in values.items()
+        if name.startswith("XMC_PUB_")
+    }
     agreeing: dict[str, Callable[[list[str]], int | None]] = {"counts_agree": lambda _: 1}
     return {
         "wants": lambda given: int(_wants(subject.plan, values, given[-1])),
         "wants_antagonist": lambda given: int(str(antagonist) == given[-1]),
-        "has_step": lambda given: int(has_step(subject.plan, values, given[-1])),
+        "has_step": lambda given: (
+            int(has_step(subject.plan, steps[given[-1]])) if given[-1] in steps else None
+        ),
         **({} if subject.clobbers else agreeing),
     }
 

@@ -72,8 +72,13 @@ class _Heard:
 
     @property
     def complaint(self) -> str:
-        """The first line of stderr, which mostly says what went wrong, and the last, which says how it ended."""
+        """The first line of stderr, which mostly says what went wrong, and the last, which says how it ended.
+
+        A line that ends in a colon is told with what follows it.
+        """
         lines = [line.strip() for line in self.stderr.decode(errors="replace").strip().splitlines()]
+        if len(lines) > 1 and lines[0].endswith(":"):
+            lines[:2] = [" ".join(lines[:2])]
         told = [
             "".join(c if c.isprintable() else "?" for c in line)[:200] for line in (*lines[:1], *lines[-1:])
         ]

@@ -78,10 +78,10 @@ def registrations(plan: Mapping[str, Any]) -> list[str]:
     return [f"{word('MEMBARRIER', command)} << 1" for command in sorted(used)]
 
 
-def has_step(plan: Mapping[str, Any], values: Mapping[str, int], op: str) -> bool:
-    """Whether it publishes by a step whose constant, XMC_PUB_..., is the number `op`."""
+def has_step(plan: Mapping[str, Any], name: str) -> bool:
+    """Whether it publishes by step `name`, however that is spelled."""
     steps = plan["publish"]["steps"] if plan["publish"] else ()
-    return any(str(values[word("PUB", step)]) == op for step, *_ in steps)
+    return any(word("PUB", op) == word("PUB", name) for op, *_ in steps)
 
 
 def publisher(plan: Mapping[str, Any], sources: Sequence[Item]) -> list[Item]:

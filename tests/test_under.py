@@ -122,6 +122,11 @@ def test_a_prefix_that_changes_little_changes_nothing_that_is_seen(prefix: str) 
             "1: Assertion ... Thanks.",
         ),
         (WELL + "yes well | head -9999 >&2; echo bad >&2; exit 1", Status.CRASHED, "status 1: well ... bad"),
+        (
+            WELL + "printf 'it happened:\\n  not an addr!\\nat 1\\nBye' >&2; exit 1",
+            Status.CRASHED,
+            "happened: not an addr! ... Bye",
+        ),
         (WELL + "kill -ABRT $$", Status.CRASHED, "died of SIGABRT"),
         (WELL + 'exec "$1" <<-.\n{}\n.', Status.ERROR, "ended with status 2: stress-agent: plan"),
         ("echo hello", Status.ERROR, "printed 'hello\\n', where an answer was due"),
