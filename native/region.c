@@ -134,7 +134,10 @@ static int map_twice(struct region *region, int prot)
 	return 0;
 }
 
-/* It is removed at once, and so goes with the last that has it attached. */
+/*
+ * It is removed at once, and so goes with the last that has it attached. SHM_EXEC says what may be executed; QEMU 7.2
+ * and Valgrind 3.19 forget that, so the right is given once more.
+ */
 static int attach_twice(struct region *region)
 {
 	int id = shmget(IPC_PRIVATE, region->window_bytes, 0700);
@@ -145,7 +148,7 @@ static int attach_twice(struct region *region)
 	text = shmat(id, region->window, SHM_RDONLY | SHM_EXEC | SHM_REMAP);
 	data = shmat(id, NULL, 0);
 	shmctl(id, IPC_RMID, NULL);
-	if (text == (void *)-1 || data == (void *)-1)
+	if (text == (void *)-1 || data == (void *)-1 || mprotect(text, region->window_bytes, PROT_READ | PROT_EXEC) < 0)
 		return -ENOTSUP;
 	region->alias = data;
 	return 0;

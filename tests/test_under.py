@@ -358,6 +358,28 @@ def test_a_translator_that_does_not_see_stores_through_an_alias_is_caught(
     assert done.stdout.startswith(f"under test: `{prefix}` ({program}")
 
 
+@pytest.mark.hardware
+@pytest.mark.parametrize(("prefix", "stale"), [("qemu-x86_64", {"reopen", "shmat"}), (VALGRIND, {"reopen"})])
+def test_what_an_alias_is_made_by_matters_to_a_translator(
+    tmp_path: Path, prefix: str, stale: set[str]
+) -> None:
+    """Valgrind looks for changed code where no file is mapped; QEMU nowhere but where it was stored to."""
+    if not shutil.which(prefix.split()[0]):
+        pytest.fail(f"{prefix.split()[0]} is missing; on Debian: apt install qemu-user valgrind")
+    out = tmp_path / "run"
+    stress(
+        *("run", "--cases", "mov-imm32", "--sites", "in8", "--regimes", "reopen+sync-core,shmat+sync-core"),
+        *("--provoke", "none", "--seconds", "0.5", "--quiet", "--under", prefix, "--out", out),
+    )
+    cells = [r for r in records(out) if r["role"] == "cell"]
+    assert {(r["regime"], r["status"]) for r in cells} == {
+        ("reopen+sync-core", "ok"),
+        ("shmat+sync-core", "ok"),
+    }
+    assert {r["plan"]["via"] for r in cells if count(r, "stale")} == stale
+    assert {r["plan"]["via"] for r in cells if count(r, "fault")} == set()
+
+
 def records_begun(folder: Path) -> list[str]:
     try:
         return (folder / "records.jsonl").read_text().splitlines()
