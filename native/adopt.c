@@ -11,7 +11,7 @@ static struct xmc_slice *slice_of(struct executor *ex, uint32_t provocation)
 }
 
 /* The generation whose whole code returned `value`; UINT64_MAX where none up to `begun` does. */
-static uint64_t generation_of(uint64_t value, uint64_t begun)
+static uint64_t generation_returning(uint64_t value, uint64_t begun)
 {
 	uint64_t g;
 
@@ -71,9 +71,9 @@ static uint64_t tell_apart(uint64_t value, uint64_t wanted, uint64_t begun)
  * What a returned value says where `wanted` was called. Of a stale one the signature's value is its age in
  * generations.
  */
-static void judge_value(struct executor *ex, uint64_t wanted, struct verdict *v)
+static void judge_body(struct executor *ex, uint64_t wanted, struct verdict *v)
 {
-	uint64_t begun = ex->frame.begun, g = generation_of(ex->frame.value, begun);
+	uint64_t begun = ex->frame.begun, g = generation_returning(ex->frame.value, begun);
 	bool branch = ex->core->publish->reach == XMC_REACH_BRANCH;
 
 	v->value = tell_apart(ex->frame.value, wanted, begun);
@@ -93,7 +93,7 @@ static void judge_value(struct executor *ex, uint64_t wanted, struct verdict *v)
 	}
 }
 
-static void account(struct executor *ex, const struct verdict *v, uint64_t wanted, uint32_t provocation)
+static void account_call(struct executor *ex, const struct verdict *v, uint64_t wanted, uint32_t provocation)
 {
 	slice_of(ex, provocation)->outcomes[v->phase][v->outcome]++;
 	if (v->outcome != XMC_OLD && v->outcome != XMC_NEW)
@@ -112,8 +112,8 @@ static void judge_pointer(struct executor *ex, uint32_t phase, uint32_t provocat
 	if (f->fault_signal)
 		judge_signal(ex, f->entry, &v);
 	else
-		judge_value(ex, f->done, &v);
-	account(ex, &v, f->done, provocation);
+		judge_body(ex, f->done, &v);
+	account_call(ex, &v, f->done, provocation);
 }
 
 /*
@@ -184,8 +184,8 @@ static void run_branch(struct executor *ex, xmc_loop loop, uint64_t batch, uint3
 		if (f->fault_signal)
 			judge_signal(ex, text_around(ex->core, f->fault_pc), &v);
 		else
-			judge_value(ex, f->done, &v);
-		account(ex, &v, f->done, provocation);
+			judge_body(ex, f->done, &v);
+		account_call(ex, &v, f->done, provocation);
 	}
 	ex->phase_resumed = f->fault_signal != 0;
 	f->seen = f->begun;
@@ -216,22 +216,22 @@ static void run_mapping(struct executor *ex, uint32_t provocation, uint64_t *nex
 	if (f->fault_signal)
 		judge_signal(ex, f->entry, &v);
 	else
-		judge_value(ex, *next, &v);
-	account(ex, &v, *next, provocation);
+		judge_body(ex, *next, &v);
+	account_call(ex, &v, *next, provocation);
 	if (!f->fault_signal)
 		*next = (f->done > *next ? f->done : *next) + 1;
 }
 
 static xmc_loop loop_for(const struct core *core, uint32_t provocation)
 {
-	const struct xmc_publish *p = core->publish;
+	const struct xmc_publish *publish = core->publish;
 	bool steps = core->plan->n_exec_steps || core->plan->provocations[provocation].n_executor;
 
-	if (p->reach == XMC_REACH_BRANCH)
+	if (publish->reach == XMC_REACH_BRANCH)
 		return steps ? xmc_arch_loop_window_steps : xmc_arch_loop_window;
-	if (p->guesses_flushed >> provocation & 1)
+	if (publish->guesses_flushed >> provocation & 1)
 		return xmc_arch_loop_guess_flush;
-	if (p->guesses >> provocation & 1)
+	if (publish->guesses >> provocation & 1)
 		return xmc_arch_loop_guess;
 	return steps ? xmc_arch_loop_publish_steps : xmc_arch_loop_publish;
 }

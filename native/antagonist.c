@@ -6,7 +6,7 @@
 
 #define IDLE_NS 1000000ull		/* between two looks at which provocation is on, while none wants it */
 #define ROUNDS 64			/* between two looks at `stop`: some 10 us */
-#define ARENA_PAGES 16			/* as many as the arena has lines of its own for: more than an L1I holds */
+#define TOUR_PAGES 16			/* as many as the arena has lines of its own for: more than an L1I holds */
 
 bool wants_antagonist(const struct xmc_plan *plan, uint32_t antagonist)
 {
@@ -39,7 +39,7 @@ static void run_branches(const struct core *core)
 {
 	static uint32_t page;
 
-	page = (page + 1) % ARENA_PAGES;
+	page = (page + 1) % TOUR_PAGES;
 	((xmc_code)(uintptr_t)(core->region.arena + page * XMC_PAGE))();
 }
 

@@ -19,6 +19,7 @@
 #define XMC_MICRO_MAX 160		/* of one image's compiled patch */
 #define XMC_OPERAND_BYTES 2048		/* of all its stores that have a form: 64 for each step that a plan can have */
 #define XMC_SHADOW_MARGIN 32		/* a store may reach this far in front of the region, or behind it */
+#define XMC_GATE_AT 0x800ull		/* before the end of the region's window: xmc_arch_gate */
 #define XMC_PAGE 4096			/* what mappings are aligned to */
 
 /* The code of a writer step: 0, -errno, or -EINTR where the run stopped while it waited. */
@@ -132,13 +133,13 @@ struct core {
 	 * It lies in pages of its own that a forked writer shares, and so do the executors: what either side stores the
 	 * other sees, and no store after the fork costs a page fault.
 	 */
-	_Alignas(XMC_PAGE) const struct xmc_plan *plan;
+	_Alignas(XMC_PAGE) struct shared shared;
+	const struct xmc_plan *plan;
 	const struct xmc_publish *publish;		/* NULL: the toggle shape */
 	struct xmc_result *result;
 	struct xmc_writer_result *counts;	/* what the writer counts in: the result's, or `remote` */
 	struct xmc_writer_result remote;	/* a writer of another process counts here; copied into the result */
 	struct region region;
-	struct shared shared;
 	struct executor *executors;	/* n_executors of them, one mapping */
 	uint8_t *alt_stacks;		/* one each, side by side: the handler's stack address says whose it is */
 	struct program programs[XMC_IMAGES_MAX];	/* programs[i] takes the region from image i - 1 to image i */
@@ -212,6 +213,10 @@ int store_compile_split(const struct store_job *job, struct range r, bool back_f
 
 /* steps.c: the code of every step. */
 extern const step_code step_table[XMC_STEP_OPS];
+
+/* steps.c: two of them, for the publish shape: wait for progress as often as `m->value` says; publish `generation`. */
+int step_await(struct core *core, const struct micro *m, uint64_t generation);
+int step_publish(struct core *core, const struct micro *m, uint64_t generation);
 
 /* steps.c: let every parked executor go. */
 void step_release_all(struct core *core);

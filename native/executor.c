@@ -134,6 +134,28 @@ static int execute_until_stopped(struct executor *ex)
 	return rc;
 }
 
+/*
+ * Whether a system call made next to the region is stopped: asked for, then tried. A translator may pass the request on
+ * to the kernel, which says yes, and then make its guest's calls from code of its own, which the kernel lets through.
+ */
+static bool contain(struct executor *ex)
+{
+	const struct region *region = &ex->core->region;
+	struct xmc_frame *f = &ex->frame;
+	uint64_t entry = f->entry;
+	bool contained;
+
+	if (!fault_contain_syscalls(region))
+		return false;
+	f->entry = (uint64_t)(uintptr_t)region->window + region->window_bytes - XMC_GATE_AT;
+	f->left = 1;
+	xmc_arch_loop_value(f);
+	contained = f->fault_signal == SIGSYS;
+	f->fault_signal = 0;
+	f->entry = entry;
+	return contained;
+}
+
 void *executor_main(void *arg)
 {
 	struct executor *ex = arg;
@@ -146,10 +168,12 @@ void *executor_main(void *arg)
 	if (!out->error)
 		out->error = fault_adopt_thread(ex);
 	out->cpu_first = current_cpu();
-	if (ex->index == 0)
-		core->result->syscalls_contained = fault_contain_syscalls(&core->region);
-	else
-		(void)fault_contain_syscalls(&core->region);
+	if (!out->error) {
+		bool contained = contain(ex);
+
+		if (ex->index == 0)
+			core->result->syscalls_contained = contained;
+	}
 	atomic_store_explicit(&ex->ready, 1, memory_order_release);
 	while (!atomic_load_explicit(&core->shared.start, memory_order_acquire) &&
 	       !atomic_load_explicit(&core->shared.stop, memory_order_relaxed))

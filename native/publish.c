@@ -98,7 +98,7 @@ static int drop_alias(void)
 	return p && munmap(p, XMC_PAGE) < 0 ? -errno : 0;
 }
 
-static int fill(struct core *core, uint64_t generation, uint32_t part)
+static int fill_slot(struct core *core, uint64_t generation, uint32_t part)
 {
 	uint64_t offset = slot_offset(generation);
 
@@ -115,10 +115,11 @@ static int fill(struct core *core, uint64_t generation, uint32_t part)
 	return 0;
 }
 
-static int protection(uint64_t value)
-{
-	return PROT_READ | (value != 2 ? PROT_EXEC : 0) | (value != 1 ? PROT_WRITE : 0);
-}
+static const int slot_rights[] = {
+	[XMC_RIGHTS_RX] = PROT_READ | PROT_EXEC,
+	[XMC_RIGHTS_RW] = PROT_READ | PROT_WRITE,
+	[XMC_RIGHTS_RWX] = PROT_READ | PROT_WRITE | PROT_EXEC,
+};
 
 /* The steps that change or need mappings; each is a system call. */
 static int run_mapping_step(const struct xmc_step *s, uint64_t generation)
@@ -129,9 +130,9 @@ static int run_mapping_step(const struct xmc_step *s, uint64_t generation)
 	case XMC_PUB_DROP_ALIAS:
 		return drop_alias();
 	case XMC_PUB_MAP:
-		return slot_map(generation, protection(s->value));
+		return slot_map(generation, slot_rights[s->value]);
 	case XMC_PUB_PROTECT:
-		return mprotect((void *)(uintptr_t)slot_page(generation), XMC_PAGE, protection(s->value)) ? -errno : 0;
+		return mprotect((void *)(uintptr_t)slot_page(generation), XMC_PAGE, slot_rights[s->value]) ? -errno : 0;
 	case XMC_PUB_UNMAP:
 		return slots_unmap(generation, generation);
 	default:
@@ -143,7 +144,7 @@ static int run_step(struct core *core, const struct xmc_step *s, uint64_t genera
 {
 	switch (s->op) {
 	case XMC_PUB_FILL:
-		return fill(core, generation, s->part);
+		return fill_slot(core, generation, s->part);
 	case XMC_PUB_MFENCE:
 		xmc_arch_mfence();
 		return 0;
@@ -167,12 +168,13 @@ static int run_step(struct core *core, const struct xmc_step *s, uint64_t genera
 		xmc_arch_store(core->region.data, xmc_arch_jump(core->region.text, slot_text(generation)), 8);
 		return 0;
 	case XMC_PUB_PUBLISH:
-		return step_table[XMC_STEP_PUBLISH](core, &(struct micro){ 0 }, generation);
+		step_publish(core, NULL, generation);
+		return 0;
 	case XMC_PUB_DELAY:
 		run_spin(core, s->value);
 		return 0;
 	case XMC_PUB_AWAIT:
-		return step_table[XMC_STEP_AWAIT](core, &(struct micro){ .value = s->value }, generation);
+		return step_await(core, &(struct micro){ .value = s->value }, generation);
 	default:
 		return run_mapping_step(s, generation);
 	}
@@ -188,12 +190,19 @@ static void touch_line(uint32_t op, uint64_t address)
 		(void)*(volatile uint8_t *)(uintptr_t)address;	/* volatile: the read is the step */
 }
 
+/* Where the lines that are about to be filled can be touched. */
+static uint64_t slot_head(uint64_t generation)
+{
+	const uint8_t *slots = the_slots.alias ? the_slots.alias : the_slots.view;
+
+	return (uint64_t)(uintptr_t)slots + slot_offset(generation);
+}
+
 /* What the provocation does to the lines that are about to be filled: the head's, the tail's, or both. */
 static void provoke(const struct core *core, uint64_t generation, uint32_t provocation)
 {
 	const struct xmc_provocation *p = &core->plan->provocations[provocation];
-	const uint8_t *slots = the_slots.alias ? the_slots.alias : the_slots.view;
-	uint64_t head = (uint64_t)(uintptr_t)slots + slot_offset(generation);
+	uint64_t head = slot_head(generation);
 
 	for (uint32_t i = 0; i < p->n_writer; i++) {
 		if (p->writer[i].part != XMC_PART_BACK)
@@ -204,23 +213,28 @@ static void provoke(const struct core *core, uint64_t generation, uint32_t provo
 }
 
 /*
- * `begun` before the first byte, but behind the waiting, as in the toggle shape: an executor that meets any byte of this generation and then
- * loads `begun` sees it, which tells what was in flight from what was complete.
+ * Before the first byte, but behind the waiting, as in the toggle shape: an executor that meets any byte of this
+ * generation and then loads `begun` sees it, which tells what was in flight from what was complete.
  */
+static void announce(struct core *core, uint64_t generation)
+{
+	atomic_store_explicit(&core->shared.begun, generation, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+}
+
 static int publish_once(struct core *core, uint64_t generation, uint32_t provocation)
 {
-	const struct xmc_publish *p = core->publish;
+	const struct xmc_publish *publish = core->publish;
 	int rc = renew(core, generation);
 	bool begun = false;
 
-	for (uint32_t i = 0; i < p->n_steps && !rc; i++) {
-		if (!begun && p->steps[i].op != XMC_PUB_MEET && p->steps[i].op != XMC_PUB_DRAIN) {
+	for (uint32_t i = 0; i < publish->n_steps && !rc; i++) {
+		if (!begun && publish->steps[i].op != XMC_PUB_MEET && publish->steps[i].op != XMC_PUB_DRAIN) {
 			provoke(core, generation, provocation);
-			atomic_store_explicit(&core->shared.begun, generation, memory_order_relaxed);
-			atomic_thread_fence(memory_order_release);
+			announce(core, generation);
 			begun = true;
 		}
-		rc = run_step(core, &p->steps[i], generation);
+		rc = run_step(core, &publish->steps[i], generation);
 		if (rc)
 			core->counts->failed_step = i + 1;
 	}

@@ -1,8 +1,10 @@
 /* region.c - place the code under test in the middle of a desert: 4 GiB in which every wild branch faults. */
 #include "core.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <unistd.h>
 
 #ifndef MFD_EXEC
@@ -94,6 +96,64 @@ static int map_alias(struct region *region, int prot)
 	return 0;
 }
 
+/* The file of descriptor `fd` opened once more: for who keeps books by open files, another one. */
+static int open_again(int fd)
+{
+	char path[32];
+	int other;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	other = open(path, O_RDWR | O_CLOEXEC);
+	return other < 0 ? -ENOTSUP : other;
+}
+
+static int map_reopened(struct region *region, int prot)
+{
+	int rc = map_alias(region, prot), fd = rc ? rc : open_again(region->fd);
+	void *data;
+
+	if (fd < 0)
+		return fd;
+	data = mmap(region->alias, region->window_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	close(fd);
+	return data == MAP_FAILED ? -errno : 0;
+}
+
+/* Of 0 bytes of a shared mapping mremap makes a second one (mremap(2)); it begins with the rights of the first. */
+static int map_twice(struct region *region, int prot)
+{
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
+	void *text = mmap(region->window, region->window_bytes, prot, flags, -1, 0), *data;
+
+	if (text == MAP_FAILED)
+		return -errno;
+	data = mremap(text, 0, region->window_bytes, MREMAP_MAYMOVE);
+	if (data == MAP_FAILED || mprotect(data, region->window_bytes, PROT_READ | PROT_WRITE) < 0)
+		return -ENOTSUP;
+	region->alias = data;
+	return 0;
+}
+
+/*
+ * It is removed at once, and so goes with the last that has it attached. SHM_EXEC says what may be executed; QEMU 7.2
+ * and Valgrind 3.19 forget that, so the right is given once more.
+ */
+static int attach_twice(struct region *region)
+{
+	int id = shmget(IPC_PRIVATE, region->window_bytes, 0700);
+	void *text, *data;
+
+	if (id < 0)
+		return -ENOTSUP;
+	text = shmat(id, region->window, SHM_RDONLY | SHM_EXEC | SHM_REMAP);
+	data = shmat(id, NULL, 0);
+	shmctl(id, IPC_RMID, NULL);
+	if (text == (void *)-1 || data == (void *)-1 || mprotect(text, region->window_bytes, PROT_READ | PROT_EXEC) < 0)
+		return -ENOTSUP;
+	region->alias = data;
+	return 0;
+}
+
 static int map_for(struct region *region, const struct xmc_plan *plan)
 {
 	if (plan->huge_pages)
@@ -102,6 +162,12 @@ static int map_for(struct region *region, const struct xmc_plan *plan)
 	case XMC_VIA_ALIAS:
 	case XMC_VIA_PROCESS:
 		return map_alias(region, rights[XMC_PROTECT_RX]);
+	case XMC_VIA_REOPEN:
+		return map_reopened(region, rights[XMC_PROTECT_RX]);
+	case XMC_VIA_MREMAP:
+		return map_twice(region, rights[XMC_PROTECT_RX]);
+	case XMC_VIA_SHMAT:
+		return attach_twice(region);
 	case XMC_VIA_PTRACE:
 		/*
 		 * A tracer's write obeys the mapping's rights where the mapping is shared, and a writer's process must be
@@ -115,7 +181,7 @@ static int map_for(struct region *region, const struct xmc_plan *plan)
 	}
 }
 
-/* Breakpoints everywhere, then pads, then image 0. */
+/* Breakpoints everywhere, far away a system call to try containment with, then pads, then image 0. */
 static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 {
 	uint8_t *first = mapping + bytes / 2 + plan->place;
@@ -124,6 +190,7 @@ static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 		memcpy(mapping + i, xmc_arch_trap, xmc_arch_trap_len);
 	for (uint64_t page = XMC_PAGE; page < bytes; page += XMC_PAGE)
 		memcpy(mapping + page, mapping, XMC_PAGE);
+	memcpy(mapping + bytes - XMC_GATE_AT, xmc_arch_gate, XMC_GATE_BYTES);
 	for (uint32_t i = 0; i < plan->n_pads; i++)
 		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
 	memcpy(first, plan->images[0].bytes, plan->region_len);

@@ -142,7 +142,8 @@ static int fill_slots(struct core *core, uint8_t *writable)
 	/* A page that nobody has used holds zeros; a pack is full of breakpoints. */
 	memset(writable, core->publish->address == XMC_ADDRESS_FRESH ? 0 : xmc_arch_trap[0], the_slots.file_bytes);
 	body_store(core, (uint64_t)(uintptr_t)writable + slot_offset(0), 0, XMC_PART_ALL);
-	xmc_arch_store(core->region.data, xmc_arch_jump(text, slot_text(0)), 8);
+	if (core->publish->reach == XMC_REACH_BRANCH)
+		xmc_arch_store(core->region.data, xmc_arch_jump(text, slot_text(0)), 8);
 	if (the_slots.paged)
 		rc = slot_map(0, rx);
 	else if (mmap(the_slots.base, the_slots.bytes, rx, MAP_SHARED | MAP_FIXED | MAP_POPULATE, the_slots.fd, 0) ==

@@ -215,7 +215,7 @@ static int step_delay(struct core *core, const struct micro *m, uint64_t generat
 }
 
 /* Wait until every executor has reported progress `times` times: a batch done, or a wrong execution recovered from. */
-static int step_await(struct core *core, const struct micro *m, uint64_t generation)
+int step_await(struct core *core, const struct micro *m, uint64_t generation)
 {
 	(void)generation;
 	/* What was stored or published before must be visible before the first report is looked at. */
@@ -243,7 +243,7 @@ static int step_die(struct core *core, const struct micro *m, uint64_t generatio
 }
 
 /* Everything published before the release store is visible to whoever loads `done` with acquire and sees it. */
-static int step_publish(struct core *core, const struct micro *m, uint64_t generation)
+int step_publish(struct core *core, const struct micro *m, uint64_t generation)
 {
 	(void)m;
 	atomic_store_explicit(&core->shared.stamps[generation % XMC_STAMPS], xmc_arch_ticks(), memory_order_relaxed);

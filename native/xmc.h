@@ -59,6 +59,9 @@ enum xmc_via {
 	XMC_VIA_SAME,			/* one mapping, writable and executable */
 	XMC_VIA_ALIAS,			/* two mappings of one memfd */
 	XMC_VIA_PROCESS,		/* the writer is a process that shares the memfd; its memory maps hold no code */
+	XMC_VIA_REOPEN,			/* as ALIAS, but the second mapping is of the memfd opened anew */
+	XMC_VIA_MREMAP,			/* two mappings of anonymous shared memory, which has no name: mremap of 0 bytes */
+	XMC_VIA_SHMAT,			/* a System V segment attached twice */
 	XMC_VIA_PROCMEM,		/* pwrite to /proc/self/mem; the executors' mapping is not writable */
 	XMC_VIA_VMWRITEV,		/* process_vm_writev */
 	XMC_VIA_PTRACE,			/* the writer is a tracer that holds one idle thread of the executors' process */
@@ -409,7 +412,8 @@ struct xmc_probe {
 };
 
 /*
- * Fill *probe with what this CPU and kernel allow. Returns 0. Maps and unmaps memory; prints nothing. Any thread.
+ * Fill *probe with what this CPU and kernel allow. Returns 0. Maps and unmaps memory, starts a thread, takes over signals
+ * as xmc_run does; prints nothing. While a run is on, it finds that system calls cannot be contained.
  */
 int xmc_probe(struct xmc_probe *probe);
 

@@ -40,6 +40,9 @@ class Lib(Protocol):
     XMC_VIA_SAME: int
     XMC_VIA_ALIAS: int
     XMC_VIA_PROCESS: int
+    XMC_VIA_REOPEN: int
+    XMC_VIA_MREMAP: int
+    XMC_VIA_SHMAT: int
     XMC_VIA_PROCMEM: int
     XMC_VIA_VMWRITEV: int
     XMC_VIA_PTRACE: int

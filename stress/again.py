@@ -18,6 +18,7 @@ from stress.repro import attempt, make_smaller, one_provocation, save, write_c
 from stress.runner import compile_plan
 from stress.session import FOLDER, VENDORS
 from stress.store import read_events, read_records, read_run
+from stress.table import under_text
 from stress.topology import parse_cpu_list
 from stress.under import Under
 
@@ -59,8 +60,10 @@ def repro(
         refuse(as_dict(plan), host.isa)
     command = _command(run)
     attempts = attempt(record, plan, event, times, seconds, command)
-    lines, shrunk, rate = attempts.lines(), None, attempts.rate
-    whose = VENDORS[vendor] or host.vendor
+    tested = under_text(run.get("host", {}).get("under", {})) if command else ""
+    lines, shrunk, rate = [f"under test: {tested}"] * bool(tested) + attempts.lines(), None, attempts.rate
+    # Under a prefix the CPU is what the agent saw there, and its vendor's promises are those that count.
+    whose = VENDORS[vendor] or record.get("vendor") or host.vendor
     if shrink and attempts.seen:
         shrunk = make_smaller(plan, event, whose, seconds or LONGEST_SEARCH_SECONDS, tell, command)
         lines += shrunk.lines()
@@ -69,7 +72,8 @@ def repro(
         single = one_provocation(plan, record, event)
         text = write_c(single, event, record, run.get("host", {}), whose, rate, shrunk)
         save(Path(output), text)
-        lines.append(f"wrote {output}: {text.count(chr(10))} lines; build: cc -O2 -pthread {output}")
+        build = f"cc -O2 -pthread {'-static ' if command else ''}{output}"
+        lines.append(f"wrote {output}: {text.count(chr(10))} lines; build: {build}")
     return "\n".join(lines) + "\n", attempts.seen > 0
 
 

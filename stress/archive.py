@@ -62,6 +62,7 @@ class _Ran(TypedDict, total=False):
     pairs: list[Any]
     status: str
     reason: str
+    died: bool
     vendor: str
     host: str
 

@@ -150,6 +150,9 @@ def _constant(node: Node, caller: Item, known: Known) -> str | None:
 
 
 def _remove(item: Item, parameters: list[Node], at: int, name: str, value: str | None) -> None:
+    item.text = re.sub(rf"(?m)^\t\(void\){name};\n", "", item.text)
+    item.text = re.sub(rf"(?m)^\t\(void\){name}, ", "\t", item.text)
+    item.text = re.sub(rf", \(void\){name}\b", "", item.text)
     if value is not None:
         body = Function(item.text, Known({})).body
         item.text = apply(
@@ -161,9 +164,6 @@ def _remove(item: Item, parameters: list[Node], at: int, name: str, value: str |
             ],
         )
     item.text = _without(item.text, parameters, at, "void")
-    item.text = re.sub(rf"(?m)^\t\(void\){name};\n", "", item.text)
-    item.text = re.sub(rf"(?m)^\t\(void\){name}, ", "\t", item.text)
-    item.text = re.sub(rf", \(void\){name}\b", "", item.text)
     item.text = item.text.replace("{\n\n", "{\n")
 
 

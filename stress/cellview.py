@@ -64,7 +64,7 @@ class CellView:
 
     @property
     def failed(self) -> bool:
-        """Whether the harness, not the CPU, ended it."""
+        """Whether something else than its limit ended it: the harness, or the death of what is under test."""
         return self.record["status"] not in (Status.OK, Status.SKIPPED)
 
 

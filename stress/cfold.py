@@ -14,7 +14,7 @@ from tree_sitter import Node
 from stress.cedit import Edit, apply, outdent, without
 from stress.cidle import is_idle
 from stress.csource import declared, text_of, walk
-from stress.cvalue import Function, Known, child, is_plan, plan_name
+from stress.cvalue import Function, Known, child, planned
 
 
 def fold(text: str, known: Known) -> str:
@@ -42,12 +42,12 @@ class _Fold(Function):
 
     def _edit(self, node: Node) -> Edit | None:
         match node.type:
-            case "field_expression" if is_plan(node):
+            case "field_expression" if name := planned(node):
                 member = text_of(child(node, "field"))
                 if member in self.known.arrays:
                     return node.start_byte, node.end_byte, self.known.arrays[member]
-                if plan_name(member) in self.known.constants:
-                    return node.start_byte, node.end_byte, plan_name(member)
+                if name in self.known.constants:
+                    return node.start_byte, node.end_byte, name
             case "field_expression" if text_of(child(node, "field")) in self.known.zeros:
                 return self._zero(node)
             case "if_statement":

@@ -221,7 +221,10 @@ def run(
         sys.exit(INTERRUPTED)
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
-    sys.exit(FOUND if reading.failed else BROKEN if session.harness_failed else CLEAN)
+    if session.died:
+        _say(f"{session.died} cells were ended by the death of what is under test; see {session.path}")
+    found = reading.failed or (session.died and how[1])
+    sys.exit(FOUND if found else BROKEN if session.harness_failed else CLEAN)
 
 
 @cli.command()

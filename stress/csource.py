@@ -245,4 +245,4 @@ def falls_through(item: Item, items: Iterable[Item]) -> bool:
     code = [line for line in bare if re.match(r"\t[^.]", line)]
     last = code[-1].split()[0] if code else ""
     macro = next((i for i in items if i.kind == "asm" and i.name == last and i is not item), None)
-    return falls_through(macro, ()) if macro else last not in ("ret", "jmp")
+    return falls_through(macro, items) if macro else last not in ("ret", "jmp")

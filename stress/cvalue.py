@@ -10,8 +10,8 @@ from tree_sitter import Node
 
 from stress.csource import SourceError, declared, nodes_of, parse, text_of, walk
 
-PLAN = "plan"
-"""The last word of what is followed by a member of the plan, as in `core->plan->window`."""
+OWNERS = {"plan": "PLAN", "publish": "PUBLISH"}
+"""The last word of what is followed by a member of the plan, as in `core->plan->window`, and what begins its name."""
 
 
 NOTHING = "void nothing(void)\n{\n}"
@@ -81,16 +81,17 @@ def child(node: Node, name: str) -> Node:
     return found
 
 
-def is_plan(node: Node) -> bool:
-    """Whether `node` is a member of the plan."""
+def planned(node: Node) -> str:
+    """What a member of the plan, or of what it says of publishing, is called as a constant; "" for anything else."""
     if node.type != "field_expression":
-        return False
-    return text_of(child(node, "argument")).rpartition(">")[2].rpartition(".")[2] == PLAN
+        return ""
+    owner = OWNERS.get(text_of(child(node, "argument")).rpartition(">")[2].rpartition(".")[2])
+    return f"{owner}_{text_of(child(node, 'field')).upper()}" if owner else ""
 
 
 def plan_name(member: str) -> str:
     """What a scalar member of the plan is called where the plan is constants."""
-    return f"PLAN_{member.upper()}"
+    return f"{OWNERS['plan']}_{member.upper()}"
 
 
 def arguments(call: Node) -> list[Node]:
@@ -184,8 +185,8 @@ class Function:
 
     def _member(self, node: Node) -> int | None:
         member = text_of(child(node, "field"))
-        if is_plan(node):
-            return self.known.constants.get(plan_name(member))
+        if name := planned(node):
+            return self.known.constants.get(name)
         return 0 if member in self.known.zeros else self.known.members.get(member)
 
     def _call(self, node: Node) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -17,13 +18,15 @@ from stress.cparts import enum_values
 from stress.csource import COMMENT, WORD, Item, SourceError, read_asm, read_c
 from stress.cvalue import Known
 from stress.errors import UsageError
-from stress.planned import Subject, dispatcher, limits, made, per_image, resolved, word
+from stress.planned import Subject, dispatcher, limits, made, per_image, resolved
+from stress.unrolled import FORKING, has_step, in_place, publisher, word
 
 COMMON = (
-    "arch/arch.h core.h threads.c region.c fault.c classify.c steps.c writer.c via.c watch.c program.c"
+    "arch/arch.h core.h publish.h threads.c region.c fault.c classify.c steps.c writer.c via.c watch.c program.c "
+    "antagonist.c process.c slots.c publish.c adopt.c helper.c"
 ).split()
 PORT = "isa.h arch.c".split()
-ASSEMBLY = "frame.inc loops.S".split()
+ASSEMBLY = "frame.inc publish.S loops.S".split()
 OWN_C, OWN_ASSEMBLY = ("repro/repro.c", "repro/main.c"), "repro/value.inc"
 """What is special to a reproducer: it goes before what the core has of the same name."""
 
@@ -32,11 +35,10 @@ PURE = frozenset(
 )
 """Functions without an effect: where nobody wants their value they need not be called."""
 
-KERNEL_PATHS = ("procmem", "vmwritev")
-REFUSED_VIAS = ("process", "ptrace")
 
 HEADERS = {
     "errno.h": r"errno|\bE[A-Z]{3,}\b",
+    "linux/futex.h": r"\bFUTEX_",
     "fcntl.h": r"\bopen\(|\bO_[A-Z]+",
     "pthread.h": r"pthread_",
     "sched.h": r"cpu_set_t|sched_|CPU_SET",
@@ -45,16 +47,19 @@ HEADERS = {
     "stdbool.h": r"\bbool\b|\btrue\b|\bfalse\b",
     "stddef.h": r"offsetof",
     "stdint.h": r"\bu?int\d+_t|uintptr_t",
-    "stdio.h": r"printf|setvbuf",
+    "stdio.h": r"printf|setvbuf|\bFILE\b",
     "stdlib.h": r"\bexit\(|strtod|atoi",
     "string.h": r"\bmem(cpy|set|cmp)\(|\bstr(error|cpy|cmp)\(",
-    "sys/mman.h": r"\bmmap\(|memfd_create|mprotect|MAP_|PROT_",
+    "sys/mman.h": r"\bm(un)?map\(|memfd_create|mprotect|MAP_|PROT_",
+    "sys/shm.h": r"\bshmget\(",
+    "sys/prctl.h": r"\bprctl\(",
     "sys/ptrace.h": r"\bptrace\(",
     "sys/syscall.h": r"\bSYS_",
     "sys/uio.h": r"\biovec\b",
+    "sys/wait.h": r"\bwaitpid\(",
     "time.h": r"timespec|clock_",
     "ucontext.h": r"ucontext_t|greg_t",
-    "unistd.h": r"\bsyscall\(|getpid|ftruncate|\bclose\(|pwrite",
+    "unistd.h": r"\bsyscall\(|getp?pid|ftruncate|\bclose\(|pwrite|\bfork\(|_exit\(",
 }
 """Header -> what of it a program can use; nothing that Debian 12 does not have."""
 
@@ -67,12 +72,16 @@ def one_file(subject: Subject, isa: str, native: Path | None = None) -> str:
         SourceError: the native sources are not as the slicer expects them.
     """
     refuse(subject.plan, isa)
+    subject = replace(subject, plan=in_place(subject.plan))
     native = native or find_sources()
     sources = _read(native, isa)
     values = enum_values(sources)
     special = made(subject, sources)
     values |= enum_values(special) | resolved(special, values)
-    special += [dispatcher(subject, sources)]
+    special += publisher(subject.plan, sources) if subject.plan["publish"] else [dispatcher(subject, sources)]
+    if subject.plan["via"] not in FORKING:  # nothing is shared page by page then
+        for item in sources:
+            item.text = item.text.replace("_Alignas(XMC_PAGE) ", "")
     for name, size in limits(subject).items():
         _specialise(sources, name, size)
         values[name] = size
@@ -80,7 +89,11 @@ def one_file(subject: Subject, isa: str, native: Path | None = None) -> str:
         values["XMC_PHASES"] = 1  # everything is concurrent then
     known = Known(
         constants=values,
-        arrays={"images": "images", "pads": "pads", "executor_cpu": "(cpus + 1)", "writer_cpu": "cpus[0]"},
+        arrays={
+            **{name: name for name in ("images", "pads", "fields")},
+            "executor_cpu": "(cpus + 1)",
+            "writer_cpu": "cpus[0]",
+        },
         calls=_calls(subject, values),
         pure=PURE,
         switched=_switched(subject, values),
@@ -95,16 +108,6 @@ def one_file(subject: Subject, isa: str, native: Path | None = None) -> str:
 
 def refuse(plan: Mapping[str, Any], isa: str) -> None:
     """Say in one line why a plan cannot be put into one file; UsageError."""
-    if plan.get("publish"):
-        raise UsageError("code that is published, not patched, cannot be put into one C file; leave out -o")
-    if plan["via"] in REFUSED_VIAS:
-        raise UsageError(
-            f"via {plan['via']}: a writer with a process of its own does not fit into one C file"
-        )
-    if plan["pages"] != "4k":
-        raise UsageError("a region in pages of 2 MiB does not fit into one C file; leave out -o")
-    if len(plan["provocations"]) == 1 and plan["provocations"][0]["antagonist"]:
-        raise UsageError("an antagonist does not fit into one C file; leave out -o")
     if plan["observe"]:
         raise UsageError("a witness executes nothing; name the cell that it watches")
     if not isa or not (find_sources() / "arch" / isa / ASSEMBLY[-1]).is_file():
@@ -140,7 +143,7 @@ def _specialise(sources: list[Item], name: str, size: int) -> None:
 def _switched(subject: Subject, values: Mapping[str, int]) -> dict[tuple[str, str], frozenset[int]]:
     stores = [m for m in subject.micros if m["op"] == "XMC_STEP_STORE"]
     return {
-        ("xmc_arch_store", "width"): frozenset(m["width"] for m in stores if not m["form"]),
+        ("xmc_arch_store", "width"): frozenset(m["width"] for m in stores if not m["form"]) or frozenset({8}),
         ("xmc_arch_store_form", "form"): frozenset(values[m["form"]] for m in stores if m["form"]),
         ("map_for", "via"): frozenset({values[word("VIA", subject.plan["via"])]}),
     }
@@ -152,15 +155,25 @@ def _members(subject: Subject, values: Mapping[str, int]) -> dict[str, int]:
     lengths = {len(program) for program in per_image(subject) if program}
     found = {"op": ops, "n": lengths}
     same = {name: value.pop() for name, value in found.items() if len(value) == 1}
+    same["paged"] = int(has_step(subject.plan, "map"))
     return same if subject.clobbers else {**same, "clobbered": 0}
 
 
 def _calls(subject: Subject, values: Mapping[str, int]) -> dict[str, Callable[[list[str]], int | None]]:
     """Functions whose value the plan decides. Where nothing changes a register of the loop its counts always agree."""
+    antagonist = values[word("ANTAGONIST", subject.plan["provocations"][0]["antagonist"] or "none")]
+    steps = {
+        str(value): name.removeprefix("XMC_PUB_")
+        for name, value in values.items()
+        if name.startswith("XMC_PUB_")
+    }
     agreeing: dict[str, Callable[[list[str]], int | None]] = {"counts_agree": lambda _: 1}
     return {
         "wants": lambda given: int(_wants(subject.plan, values, given[-1])),
-        "wants_antagonist": lambda _: 0,
+        "wants_antagonist": lambda given: int(str(antagonist) == given[-1]),
+        "has_step": lambda given: (
+            int(has_step(subject.plan, steps[given[-1]])) if given[-1] in steps else None
+        ),
         **({} if subject.clobbers else agreeing),
     }
 
@@ -169,6 +182,7 @@ def _never(subject: Subject, values: Mapping[str, int]) -> frozenset[str]:
     """Outcomes and steps that this plan does not have."""
     plan = subject.plan
     traps = plan["traps"] or plan["faults"] or any(i["traps"] for i in plan["region"]["images"])
+    traps = traps or plan["publish"]  # what a slot is full of before its body
     can = {"STALE": plan["window"], "FAULT": subject.catches, "HANG": subject.hangs, "TRAP": traps}
     ops = {m["op"] for m in subject.micros}
     steps = {n for n in values if n.startswith("XMC_STEP_") and n not in ops}
@@ -184,7 +198,7 @@ def _assembly(items: Sequence[Item], mentioned: set[str]) -> str:
         if item.comment and not re.search(r"\* \S+\.\w+ - ", item.comment):  # not what is about a whole file
             lines += ["", *(f"\t{line}" for line in item.comment.splitlines())]
         lines = [line for line in lines if line != f'\t"  jmp {item.name}\\n"' or line is not lines[-1]]
-        for line in _expanded(item, items):
+        for line in _expanded(item.text, items):
             note, code = COMMENT.search(line), COMMENT.sub("", line).rstrip()
             label = re.fullmatch(r"([a-z]\w+):", code)
             if note and not code.strip():
@@ -200,10 +214,10 @@ def _single(macro: Item, items: Sequence[Item]) -> bool:
     return sum(len(re.findall(rf"(?m)^(?:\d+:)?\t{macro.name}\b", item.text)) for item in items) == 1
 
 
-def _expanded(item: Item, items: Sequence[Item]) -> Iterator[str]:
-    """The lines of `item`, with those of a macro, and its comment, in the place of its only use."""
+def _expanded(text: str, items: Sequence[Item]) -> Iterator[str]:
+    """The lines of `text`, with those of a macro, and its comment, in the place of its only use."""
     macros = {i.name: i for i in items if i.text.startswith("\t.macro") and _single(i, items)}
-    for line in item.text.splitlines():
+    for line in text.splitlines():
         use = re.fullmatch(r"(\d+:)?\t(\w+)(?:\s+([\w ]+))?", line)
         macro = macros.get(use[2]) if use else None
         if use is None or macro is None:
@@ -217,10 +231,11 @@ def _expanded(item: Item, items: Sequence[Item]) -> Iterator[str]:
         first, *body, _ = macro.text.splitlines()
         for name, given in zip(first.split()[2:], (use[3] or "").split(), strict=True):
             body = [re.sub(rf"\\{name}\b", given, row) for row in body]
-        yield (use[1] or "") + body[0]
-        yield from body[1:]
+        whole = _IF.sub(lambda found: found[2] if found[1] == "1" else "", "\n".join(body))
+        yield from _expanded((use[1] or "") + whole, items)
 
 
+_IF = re.compile(r"\t\.if\t([01])\n(.*?)\t\.endif\n", re.DOTALL)
 _LINKING = re.compile(r"\s*\.(globl|hidden|type|size)\b")
 _ALIKE = ("push", "pop", "mov", "xor", "or", ".set")
 

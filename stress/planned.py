@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stress.csource import COMMENT, Item, SourceError, text_of, walk
+from stress.ctables import byte_list, program, table, unwrapped
 from stress.cvalue import child, plan_name
+from stress.unrolled import FORKING, constants, registrations, word
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,6 @@ class Subject:
     story: tuple[str, ...]
     what: str
     seconds: float
-
-
-def word(prefix: str, name: str) -> str:
-    """The constant of xmc.h that `name` is in enum `prefix`."""
-    return f"XMC_{prefix}_{name.upper().replace('-', '_')}"
 
 
 def per_image(subject: Subject) -> list[list[Mapping[str, Any]]]:
@@ -88,7 +85,8 @@ def limits(subject: Subject) -> dict[str, int]:
 
 def _scalars(subject: Subject) -> dict[str, str]:
     """Every constant of the plan, and what follows from it, as C text."""
-    return {name: str(value) for name, value in (_of_plan(subject) | _of_event(subject)).items()}
+    of_all = _of_plan(subject) | _of_event(subject) | constants(subject.plan)
+    return {name: str(value) for name, value in of_all.items()}
 
 
 def _of_plan(subject: Subject) -> dict[str, Any]:
@@ -119,8 +117,17 @@ def _of_event(subject: Subject) -> dict[str, Any]:
     plan, region, lists = subject.plan, subject.plan["region"], _lists(subject.plan)
     ops = {m["op"] for m in subject.micros}
     sends = {"XMC_STEP_SIGNAL", "XMC_STEP_QUIESCE"} & ops
-    poke = plan["provocations"][0]["signal_us"]
+    (provocation,) = plan["provocations"]
+    poke, antagonist = provocation["signal_us"], provocation["antagonist"]
+    waits = "XMC_STEP_AWAIT" in ops or (
+        plan["publish"] and any(s[0] == "await" for s in plan["publish"]["steps"])
+    )
     stepping = any(lists.values())
+    cpus = [
+        plan["cpus"]["writer"],
+        *plan["cpus"]["executors"],
+        *([provocation["antagonist_cpu"]] if antagonist else []),
+    ]
     loop = "xmc_arch_loop_" + ("window" if plan["window"] else "value") + ("_steps" if stepping else "")
     return {
         "REPRO_OUTCOME": word("", subject.outcome).replace("__", "_"),
@@ -135,16 +142,24 @@ def _of_event(subject: Subject) -> dict[str, Any]:
         "REPRO_HANGS": int(subject.hangs),
         "REPRO_POKES": poke,
         "REPRO_HANDLES": int(bool(subject.catches or sends or subject.hangs or poke)),
-        "REPRO_PROGRESS": int(subject.hangs or "XMC_STEP_AWAIT" in ops),
+        "REPRO_PROGRESS": int(bool(subject.hangs or waits)),
+        "REPRO_PUBLISHES": int(bool(plan["publish"])),
+        "REPRO_FORKS": int(plan["via"] in FORKING),
+        "REPRO_TRACES": int(plan["via"] == "ptrace"),
+        "REPRO_ANTAGONIST": word("ANTAGONIST", antagonist or "none"),
         "REPRO_STEPS": _length(subject),
-        "REPRO_PROVOKES": int(bool(plan["provocations"][0]["writer"])),
+        "REPRO_PROVOKES": int(bool(provocation["writer"])),
         "REPRO_PARKS": int("XMC_STEP_QUIESCE" in ops),
         "REPRO_REGISTRATIONS": len(_registrations(subject)),
         "REPRO_BATCH": 256 if stepping else 4096,
         "REPRO_SECONDS": f"{subject.seconds:g}",
         "REPRO_LOOP": loop,
         "REPRO_WHAT": '"' + subject.what.replace('"', "'") + '"',
-        "REPRO_CPUS": "{ " + ", ".join(map(str, (plan["cpus"]["writer"], *plan["cpus"]["executors"]))) + " }",
+        "REPRO_CPUS": "{ " + ", ".join(map(str, cpus)) + " }",
+        "REPRO_N_CPUS": len(cpus),
+        "REPRO_USAGE": '"[SECONDS [WRITER_CPU EXECUTOR_CPU...'
+        + (" ANTAGONIST_CPU" if antagonist else "")
+        + ']]"',
     }
 
 
@@ -154,8 +169,10 @@ def _length(subject: Subject) -> int:
     return lengths.pop() if len(lengths) == 1 else 0
 
 
-def _registrations(subject: Subject) -> list[int]:
+def _registrations(subject: Subject) -> list[Any]:
     """Each expedited command's registration lies one bit up (membarrier(2)); GLOBAL, 1, needs none."""
+    if subject.plan["publish"]:
+        return registrations(subject.plan)
     commands = {m["width"] for m in subject.micros if m["op"] == "XMC_STEP_MEMBARRIER"}
     return sorted(command << 1 for command in commands if command > 1)
 
@@ -197,91 +214,50 @@ def resolved(made: Iterable[Item], values: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def _bytes(code: str) -> str:
-    return "{ " + ", ".join(f"0x{code[i : i + 2]}" for i in range(0, len(code), 2)) + " }"
-
-
 def _tables(subject: Subject) -> list[Item]:
     region, plan = subject.plan["region"], subject.plan
     images = [
-        f"\t{{ .bytes = {_bytes(i['bytes'])}, .value = {i['returns']:#x}, .traps = {int(i['traps'])} }},"
+        f"\t{{ .bytes = {byte_list(i['bytes'])}, .value = {i['returns']:#x}, .traps = {int(i['traps'])} }},"
         for i in region["images"]
     ]
     pads = [
-        f"\t{{ .offset = {p['offset']}, .len = {len(p['bytes']) // 2}, .bytes = {_bytes(p['bytes'])} }},"
+        f"\t{{ .offset = {p['offset']}, .len = {len(p['bytes']) // 2}, .bytes = {byte_list(p['bytes'])} }},"
         for p in region["pads"]
     ]
     *programs, provoking = per_image(subject)
     found = [
-        _table(
+        table(
             "struct xmc_image",
             "images[PLAN_N_IMAGES]",
             images,
             "What the region holds in turn, and what it then returns.",
         ),
-        _table("struct xmc_pad", "pads[PLAN_N_PADS]", pads, "Fixed code that the images branch to."),
-        _table(
+        table("struct xmc_pad", "pads[PLAN_N_PADS]", pads, "Fixed code that the images branch to."),
+        table(
             "struct program",
             "programs[PLAN_N_IMAGES]",
-            [line for program in programs for line in _program(program, "\t")],
+            [line for one in programs for line in program(one, "\t")],
             "The writer's steps to each image, compiled; addresses count from the region's first byte.",
             const=False,
         ),
-        _table(
+        table(
             "struct program",
             "provocation",
-            _unwrapped(_program(provoking, "")),
+            unwrapped(program(provoking, "")),
             "What the writer does before every patch.",
             const=False,
         ),
-        _table(
+        table(
             "int", "registrations[]", [f"\t{c}," for c in _registrations(subject)], "membarrier(2) commands."
         ),
     ]
+    if plan["publish"]:
+        fields = [f"\t{offset}," for offset in plan["publish"]["fields"]]
+        text = "Where in the body the two words lie that a publication's number is coded into."
+        found.append(table("uint32_t", "fields[2]", fields, text))
     for name, steps in _lists(plan).items():
-        found.append(_table("xmc_code", f"steps_{name}[]", [f"\t{s}," for s in steps], ""))
+        found.append(table("xmc_code", f"steps_{name}[]", [f"\t{s}," for s in steps], ""))
     return found
-
-
-def _table(kind: str, declarator: str, lines: Sequence[str], comment: str, const: bool = True) -> Item:
-    text = "\n".join([f"static {'const ' if const else ''}{kind} {declarator} = {{", *lines, "};"])
-    name = declarator.partition("[")[0]
-    return Item("plan", "data", name, text, f"/* {comment} */" if comment else "")
-
-
-def _program(micros: Sequence[Mapping[str, Any]], tab: str) -> list[str]:
-    """One `struct program` as lines."""
-    lines, operands = [], ""
-    for m in micros:
-        value = len(operands) // 2 if m["form"] else m["value"]
-        operands += m["operand"]
-        address = m["offset"] if m["op"] != "XMC_STEP_MEMBARRIER" else 0
-        lines.append(
-            f"{tab}\t\t{{ .op = {m['op']}, .width = {m['rights'] or m['width']}, .address = {_address(address)}, "
-            f".value = {value:#x}, .form = {m['form'] or 0} }},"
-        )
-    if not operands and len(lines) < 2:
-        inner = "".join(lines).strip().rstrip(",")
-        return [f"{tab}{{ .n = {len(micros)}, .micro = {{ {inner} }} }},"]
-    tail = [f"{tab}\t.operands = {_bytes(operands)},"] if operands else []
-    return [
-        f"{tab}{{",
-        f"{tab}\t.n = {len(micros)},",
-        f"{tab}\t.micro = {{",
-        *lines,
-        f"{tab}\t}},",
-        *tail,
-        f"{tab}}},",
-    ]
-
-
-def _unwrapped(lines: list[str]) -> list[str]:
-    """The inside of the braces that `lines` are."""
-    return lines[1:-1] if len(lines) > 1 else ["\t" + lines[0].strip()[2:-3].strip() + ","]
-
-
-def _address(offset: int) -> str:
-    return f"(uint64_t){offset}" if offset < 0 else str(offset)
 
 
 def dispatcher(subject: Subject, sources: Sequence[Item]) -> Item:

@@ -161,7 +161,7 @@ class Reading:
         where = shlex.join([name, *(("--run", home) if home else ())])
         again = (f"stress explain {where}", f"stress repro {where}")
         known = self._is_known(record["cell"], verdict)
-        result = judge(record["status"], verdict.grade, self.fail_on, known)
+        result = judge(record["status"], verdict.grade, self.fail_on, known, record.get("died", False))
         why = record["reason"] if record["status"] == Status.SKIPPED else verdict.reasons[0]
         why = f"{'known from the baseline: ' if known and result is Result.XFAIL else ''}{why}"
         return Finding(record, verdict, result, self._path(record), " ".join(why.split()), again)

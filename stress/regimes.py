@@ -26,8 +26,11 @@ ANTAGONISTS = ("lines", "smt")
 _NEEDED_BY_VIA = {
     "same": ("rwx",),
     "alias": ("alias",),
-    "process": ("alias",),
+    "reopen": ("alias",),
     # Byte mixes are executed through an alias, whichever way the writer takes.
+    "mremap": ("alias",),
+    "shmat": ("alias",),
+    "process": ("alias",),
     "procmem": ("procmem", "alias"),
     "vmwritev": ("rwx", "vmwritev"),
     "ptrace": ("rwx", "alias", "ptrace"),

@@ -209,6 +209,10 @@ def one_provocation(plan: Plan, record: Record, event: Event) -> Plan:
 def _containment(plan: Plan, signatures: Sequence[Record]) -> dict[str, bool]:
     """What a byte mix of `plan`, or anything seen of it, does: raise a signal, never end, change a register."""
     seen = [s["signal"] for s in signatures]
+    if (
+        plan.cell.regime.publish
+    ):  # of what is published no two are the same: a slot holds filler, or nothing at all
+        return {"catches": True, "hangs": "watchdog" in seen, "clobbers": True}
     codes = [s["code"] for s in signatures if not s["signal"]]
     expected = (
         plan.cell.regime.traps or plan.cell.regime.faults or any(i.traps for i in plan.cell.case.images)
@@ -242,7 +246,7 @@ def write_c(
     story = tell_story(plan, event, record, host, promise_of(plan.cell, event, vendor), rate, shrunk)
     subject = Subject(
         plan=resolved,
-        micros=compile_plan(plan),
+        micros=[] if plan.cell.regime.publish else compile_plan(plan),
         outcome=event.outcome,
         post=event.post,
         signal=event.signal,

@@ -36,7 +36,9 @@ from stress.under import Under
 FOLDER = "stress-runs"
 
 FAILED = (Status.ERROR, Status.TIMEOUT, Status.CRASHED)
-"""What a cell whose harness broke ends with; what it counted before that is graded all the same."""
+"""What a cell whose harness broke ends with; what it counted before that is graded all the same. A record that says
+`died` is none: what was under test broke.
+"""
 
 VENDORS = {None: "", "amd": "AuthenticAMD", "intel": "GenuineIntel", "generic": "generic"}
 
@@ -197,7 +199,13 @@ class Session:
     @property
     def harness_failed(self) -> int:
         """Cells whose status says that the tool failed, not that the CPU did something."""
-        return sum(r["type"] == "end" and r["status"] in FAILED for r in self.records)
+        ends = (r for r in self.records if r["type"] == "end" and not r.get("died"))
+        return sum(r["status"] in FAILED for r in ends)
+
+    @property
+    def died(self) -> int:
+        """Cells, controls and witnesses among them, in which what is under test died."""
+        return sum(r["type"] == "end" and bool(r.get("died")) for r in self.records)
 
     def reading(
         self, vendor: str | None = None, fail_on: Collection[str] = FAIL_ON, baseline: str | None = None

@@ -53,7 +53,10 @@ BY_STATUS: Mapping[str, Result] = {
     Status.CRASHED: Result.ERROR,
     Status.ERROR: Result.ERROR,
 }
-"""Of a cell that did not run to its end; one that was begun and left no end line is an error too."""
+"""Of a cell that did not run to its end; one that was begun and left no end line is an error too.
+
+But where what is under test died (the record's `died`) that is a finding, and fails.
+"""
 
 FAIL_ON = frozenset(grade for grade, result in BY_GRADE.items() if result is Result.FAIL)
 """Grades that fail a job where nobody says which."""
@@ -69,14 +72,22 @@ def parse_grades(text: str, option: str) -> set[str]:
 
 
 def judge(
-    status: str, grade: Grade | None, fail_on: Collection[str] = FAIL_ON, known: bool = False
+    status: str,
+    grade: Grade | None,
+    fail_on: Collection[str] = FAIL_ON,
+    known: bool = False,
+    died: bool = False,
 ) -> Result:
-    """Return the result of a cell; `grade` None: it never ran. `known`: a baseline holds the same finding.
+    """Return the result of a cell; `grade` None: it never ran.
+
+    `known`: a baseline holds the same finding. `died`: it was what is under test that crashed.
 
     What was seen counts however the cell ended: a cell that crashed after it had seen what is forbidden fails.
     """
     if grade is not None and grade in fail_on and status != Status.SKIPPED:
         return Result.XFAIL if known else Result.FAIL
+    if died:
+        return Result.FAIL if fail_on else Result.XFAIL
     if grade is None or status != Status.OK:
         return BY_STATUS.get(status, Result.ERROR)
     usual = BY_GRADE[grade]

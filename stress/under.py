@@ -39,6 +39,14 @@ LINGER_SECONDS = 2.0
 
 STDOUT_MAX = 32 << 20
 STDERR_KEPT = 4096
+"""Bytes of its beginning, and as many of its end."""
+
+AGENT_STATUSES = (2, 3)
+"""What the agent itself ends with, beside 0: it refuses its input, or cannot write (native/agent/main.c)."""
+
+NOT_RUN = (126, 127)
+"""A shell, or env, found no program, or none that it may run."""
+
 MIXES_MAX = 4096
 """XMC_MIXES_MAX: how many mixes the agent takes at once."""
 
@@ -55,7 +63,7 @@ class AgentError(StressError):
 
 @dataclass(slots=True)
 class _Heard:
-    """What a command said: its output, the beginning of its stderr, and its exit status as subprocess has it."""
+    """What a command said: its output, both ends of its stderr, and its exit status as subprocess has it."""
 
     stdout: bytes
     stderr: bytes
@@ -64,9 +72,34 @@ class _Heard:
 
     @property
     def complaint(self) -> str:
-        """The first line of stderr: what went wrong is mostly told before what follows from it."""
-        lines = self.stderr.decode(errors="replace").strip().splitlines()
-        return "".join(c if c.isprintable() else "?" for c in lines[0])[:200] if lines else ""
+        """The first line of stderr, which mostly says what went wrong, and the last, which says how it ended.
+
+        A line that ends in a colon is told with what follows it.
+        """
+        lines = [line.strip() for line in self.stderr.decode(errors="replace").strip().splitlines()]
+        if len(lines) > 1 and lines[0].endswith(":"):
+            lines[:2] = [" ".join(lines[:2])]
+        told = [
+            "".join(c if c.isprintable() else "?" for c in line)[:200] for line in (*lines[:1], *lines[-1:])
+        ]
+        return " ... ".join(dict.fromkeys(told))
+
+    @property
+    def status(self) -> Status:
+        """What an exit status other than 0 makes of a cell.
+
+        What the agent ends with by itself, and a program that is not there, are failures of ours. With anything else
+        what is under test died: the same core does not, without it.
+        """
+        own = self.code in AGENT_STATUSES and self.stderr.startswith(f"{NAME}: ".encode())
+        return Status.ERROR if own or self.code in NOT_RUN else Status.CRASHED
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        name = _signal(self.code)
+        how = f"died of {name}" if name else f"ended with status {self.code}"
+        return f"{how}: {self.complaint}" if self.complaint else how
 
 
 def _listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, bytes, bool]:
@@ -87,7 +120,7 @@ def _listen(process: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, by
                 data = b"" if key.fd == ended else os.read(key.fd, 65536)
                 if data:
                     kept[key.fd] += data
-                    del kept[err][STDERR_KEPT:]
+                    del kept[err][STDERR_KEPT:-STDERR_KEPT]
                 else:
                     selector.unregister(key.fd)
                 if key.fd == ended:
@@ -205,13 +238,8 @@ class Under:
             raise AgentError(Status.ERROR, f"`{self.prefix}` printed more than {STDOUT_MAX >> 20} MiB")
         if not heard.in_time:
             raise AgentError(Status.TIMEOUT, f"no answer within {seconds:g} s; `{self.prefix}` was killed")
-        words = f": {heard.complaint}" if heard.complaint else ""
-        if heard.code and _signal(heard.code):
-            raise AgentError(
-                Status.CRASHED, f"the agent under `{self.prefix}` died of {_signal(heard.code)}{words}"
-            )
         if heard.code:
-            raise AgentError(Status.ERROR, f"`{self.prefix}` ended with status {heard.code}{words}")
+            raise AgentError(heard.status, f"`{self.prefix}` {heard.end}")
         answer = _object(heard.stdout)
         if answer is None:
             shown = ascii(heard.stdout[:60].decode(errors="replace"))

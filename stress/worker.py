@@ -82,7 +82,8 @@ class _There:
         try:
             result = self.under.run(plan, box, native.die_with_parent)
         except AgentError as error:
-            return blackbox.decode(plan, memory) | {"status": error.status, "reason": str(error)}
+            end = {"status": error.status, "reason": str(error), "died": error.status == Status.CRASHED}
+            return blackbox.decode(plan, memory) | end
         counted = blackbox.decode(plan, memory)
         if result.keys() != counted.keys() | {"status", "reason"}:
             reason = f"`{self.under.prefix}` printed another version's record"

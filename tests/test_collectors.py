@@ -112,6 +112,21 @@ def test_what_was_seen_decides_then_how_the_cell_ended(
     assert judge(status, grade, fail_on, known) is result
 
 
+@pytest.mark.parametrize(
+    ("grade", "fail_on", "known", "result"),
+    [
+        (Grade.UNPROVEN, FAIL_ON, False, Result.FAIL),
+        (Grade.UNPROVEN, set(), False, Result.XFAIL),
+        (Grade.INTERESTING, FAIL_ON, True, Result.FAIL),
+        (Grade.FORBIDDEN, FAIL_ON, True, Result.XFAIL),
+    ],
+)
+def test_that_what_is_under_test_died_is_a_finding(
+    grade: Grade, fail_on: set[str], known: bool, result: Result
+) -> None:
+    assert judge("crashed", grade, fail_on, known, died=True) is result
+
+
 def test_a_cell_that_was_begun_and_never_ended_is_an_error() -> None:
     (finding,) = reading(START).findings
     assert (finding.result, finding.status, finding.grade) == (Result.ERROR, "unfinished", "")

@@ -58,6 +58,7 @@ LAYERS = (
     {"severity"},
     {"amalgam", "planned"},
     {"ccalls", "cuse", "cfold"},
+    {"ctables", "unrolled"},
     {"cparts"},
     {"cedit", "cidle"},
     {"cvalue"},

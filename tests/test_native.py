@@ -248,7 +248,7 @@ def test_half_a_patch_is_seen_as_what_its_bytes_must_do(name: str) -> None:
 
 
 @pytest.mark.hardware
-@pytest.mark.parametrize("via", ["same", "alias"])
+@pytest.mark.parametrize("via", ["same", "alias", "reopen", "mremap", "shmat"])
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_published_before_it_is_stored_is_stale_by_one_generation(name: str, via: str) -> None:
     case, last = CASES[name], len(CASES[name].images)

@@ -21,6 +21,7 @@ from stress.model import Cell, Limits, Plan, Site
 from stress.onefile import one_file
 from stress.plan import as_dict
 from stress.planned import Subject
+from stress.publish import front_of
 from stress.regimes import load_provocations, load_regimes
 from stress.runner import compile_plan
 from stress.sites import sites_of
@@ -44,15 +45,16 @@ def make_plan(
 ) -> Plan:
     known = load_cases()[case]
     known = replace(known, images=known.images[:images]) if images else known
-    where: Site = sites_of(known, site)[0]
     discipline, turn = load_regimes(asked=(regime,))[regime], (load_provocations()[provocation],)
-    return Plan(Cell(known, where, store, discipline, turn, placement()), Limits(1.0), 7, pace, 50_000)
+    where = Site(64, front_of(known), address=site) if discipline.publish else sites_of(known, site)[0]
+    cpus = replace(placement(), spare_cpu=0, sibling_cpu=0)
+    return Plan(Cell(known, where, store, discipline, turn, cpus), Limits(1.0), 7, pace, 50_000)
 
 
 def make_subject(plan: Plan, **more: Any) -> Subject:
     values: dict[str, Any] = {
         "plan": as_dict(plan),
-        "micros": compile_plan(plan),
+        "micros": [] if plan.cell.regime.publish else compile_plan(plan),
         "outcome": "torn",
         "post": False,
         "signal": "",
@@ -92,6 +94,7 @@ def run(program: Path, seconds: float = 5.0) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 20)
 
 
+PUBLISHED: dict[str, Any] = {"post": True, "catches": True, "clobbers": True}
 PLANS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "value": (("mov-imm32", "x4096+2", "none"), {}),
     "steps": (("mov-imm32", "x64+2", "none", "whole", "executor-flush-tail"), {}),
@@ -118,8 +121,31 @@ PLANS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "parks": (("mov-imm32", "x64+2", "quiesce"), {"catches": True, "clobbers": True}),
     "alias": (("mov-imm32", "x64+2", "alias"), {}),
     "copied": (("mov-imm32", "x64+2", "procmem"), {}),
+    "opened anew": (("mov-imm32", "x64+2", "reopen+sync-core"), {}),
+    "without a name": (("mov-imm32", "x64+2", "mremap+sync-core"), {}),
+    "attached twice": (("mov-imm32", "x64+2", "shmat+sync-core"), {}),
     "rights": (("mov-imm32", "x64+2", "protect-nx"), {"catches": True, "clobbers": True}),
     "hops": (("mov-imm32", "x64+2", "hop"), {}),
+    "forks": (("mov-imm32", "x64+2", "process"), {}),
+    "forks and signals": (("mov-imm32", "x64+2", "process+int3+signal"), {"catches": True, "clobbers": True}),
+    "traces": (("mov-imm32", "x64+2", "ptrace"), {}),
+    "huge": (("mov-imm32", "x2m+2", "huge"), {}),
+    "huge traps": (("mov-imm32", "x64+2", "huge+int3+sync-core"), {"catches": True, "clobbers": True}),
+    "lines": (("mov-imm32", "x64+2", "none", "whole", "antagonist-lines"), {}),
+    "sibling": (("mov-imm32", "x64+2", "none", "whole", "antagonist-smt"), {}),
+    "alias by publication": (("publish-mov", "fresh", "jit-text"), PUBLISHED),
+    "by another mm": (("publish-mov", "fresh", "jit-text-mm"), PUBLISHED),
+    "installed": (
+        ("publish-mov", "fresh", "jit-text-install"),
+        {**PUBLISHED, "outcome": "fault", "signal": "SIGSEGV"},
+    ),
+    "in place": (("publish-mov", "fresh", "mmap-protect", "", "executor-evict-tlb"), PUBLISHED),
+    "acquired with steps": (("publish-mov", "int3", "bpf-pack+cpuid"), PUBLISHED),
+    "guessed": (("publish-mov", "int3", "bpf-pack", "", "executor-guess"), PUBLISHED),
+    "guessed late": (("publish-mov", "int3", "bpf-pack+sync", "", "executor-guess-slow"), PUBLISHED),
+    "reused": (("publish-mov", "reused", "reuse-nodrain", "", "writer-flush-tail"), PUBLISHED),
+    "swapped": (("publish-mov", "reused", "frame-swap", "", "signals"), {**PUBLISHED, "hangs": True}),
+    "branched to": (("publish-mov", "reused", "code-branch+sync-core", "", "executor-flush-tail"), PUBLISHED),
 }
 """A plan for each branch that the slicer takes, and what is special about the event."""
 
@@ -252,12 +278,7 @@ def test_it_exits_0_where_it_sees_nothing(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_in_one_line() -> None:
     plan = make_plan("mov-imm32", "x64+2", "none")
     resolved = as_dict(plan)
-    for change, word in (
-        ({"publish": {"reach": "pointer"}}, "published"),
-        ({"via": "process"}, "process of its own"),
-        ({"via": "ptrace"}, "process of its own"),
-        ({"observe": True}, "witness"),
-    ):
+    for change, word in (({"observe": True}, "witness"),):
         subject = replace(make_subject(plan), plan={**resolved, **change})
         with pytest.raises(UsageError, match=word):
             one_file(subject, "x86_64")

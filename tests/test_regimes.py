@@ -96,7 +96,8 @@ CODES = {
     "R1m": "flag+mfence",
     "R1l": "flag+lfence flag+lock flag+syscall",
     "R2": "flag+cpuid flag+serialize flag+iret alias+flag+cpuid",
-    "R3": "sync-core huge+sync-core alias+sync-core procmem+sync-core vmwritev+sync-core",
+    "R3": "sync-core huge+sync-core alias+sync-core reopen+sync-core mremap+sync-core shmat+sync-core "
+    "procmem+sync-core vmwritev+sync-core",
     "R3x": "private global global-expedited rseq",
     "R4": "int3+sync-core huge+int3+sync-core alias+int3+sync-core procmem+int3+sync-core vmwritev+int3+sync-core "
     "trap-halves",
@@ -411,7 +412,7 @@ BROKEN = {
         "completes = true",
         'via = "mail"',
         "regimes.mine.via: 'mail' is not a way to the bytes; "
-        "give one of same, alias, process, procmem, vmwritev, ptrace",
+        "give one of same, alias, reopen, mremap, shmat, process, procmem, vmwritev, ptrace",
     ),
     "needs": (
         "completes = true",

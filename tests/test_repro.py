@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,41 +180,87 @@ SEEN_HERE = {
 """Five kinds of event that every x86 so far shows: case, site, regime, outcome, provocation."""
 
 
+def all_the_way(tmp_path: Path, words: Sequence[str], outcome: str, *more: str, under: str = "") -> None:
+    """Run, run again, shrink where `more` says so, write, build by both compilers, see it again; all unattended."""
+    folder, source = tmp_path / "r", tmp_path / "x.c"
+    case, site, discipline, turn = words
+    sites = ("--sites", site) if site else ()
+    prefix = ("--under", under) if under else ()
+    ran = stress(
+        "run", "--cases", case, *sites, "--regimes", discipline, "--provoke", turn, "--seconds", "0.2", *prefix,
+        "--out", folder, "--quiet", "--fail-on", "never",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    record = next(r for r in lines if r["type"] == "end" and r["role"] == "cell" and r["status"] == "ok")
+    done = stress(
+        "repro", record["id"], "--run", folder, "--times", "1", "--event", outcome, *more, "--quiet", "-o", source,
+        timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.startswith(f"under test: `{under}`") == bool(under)
+    assert ("smallest plan after" in done.stdout) == ("--shrink" in more)
+    text = source.read_text()
+    assert "Promised: " in text
+    assert "Seen: " in text
+    for compiler in COMPILERS:
+        program = build(text, tmp_path, compiler, [*FLAGS, *(["-static"] if under else [])])
+        command = [*shlex.split(under), str(program), "5"]
+        seen = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert seen.returncode == 1, (compiler, seen.stdout, seen.stderr)
+        assert seen.stdout.endswith("REPRODUCED\n")
+
+
 @pytest.mark.hardware
 def test_five_kinds_of_event_go_all_the_way_from_a_run_to_a_c_file(tmp_path: Path) -> None:
-    """Must be unattended: run, run again, shrink, write, build by both compilers, see it again."""
-    for number, (kind, (case, site, discipline, outcome, turn)) in enumerate(SEEN_HERE.items()):
-        folder, source = tmp_path / f"r{number}", tmp_path / f"x{number}.c"
-        words = [
-            "--cases",
-            case,
-            "--sites",
-            site,
-            "--regimes",
-            discipline,
-            "--seconds",
-            "0.2",
-            "--provoke",
-            turn,
-        ]
-        ran = stress("run", *words, "--out", folder, "--quiet", "--fail-on", "never")
-        assert ran.returncode == 0, ran.stderr
-        lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
-        record = next(r for r in lines if r["type"] == "end" and r["role"] == "cell" and r["status"] == "ok")
-        done = stress(
-            "repro", record["id"], "--run", folder, "--times", "1", "--event", outcome, "--shrink",
-            "--seconds", SEARCH, "--quiet", "-o", source,
-        )  # fmt: skip
-        assert done.returncode == 1, (kind, done.stdout, done.stderr)
-        assert "smallest plan after" in done.stdout
-        text = source.read_text()
-        assert "Promised: " in text
-        assert "Seen: " in text
-        for compiler in COMPILERS:
-            program = build(text, tmp_path, compiler, FLAGS)
-            seen = subprocess.run([program, "5"], capture_output=True, text=True, check=False, timeout=20)
-            assert seen.returncode == 1, (kind, compiler, seen.stdout, seen.stderr)
-            assert seen.stdout.endswith("REPRODUCED\n")
+    for number, (case, site, discipline, outcome, turn) in enumerate(SEEN_HERE.values()):
+        (tmp_path / str(number)).mkdir()
+        words = (case, site, discipline, turn)
+        all_the_way(tmp_path / str(number), words, outcome, "--shrink", "--seconds", SEARCH)
+
+
+OTHER_SHAPES = {
+    "published before it is whole": ("publish-mov", "", "bpf-pack-early", "torn", "none"),
+    "published where code still runs": ("publish-mov", "", "reuse-nodrain", "torn", "none"),
+    "another page under running code": ("publish-mov", "", "frame-swap", "torn", "none"),
+    "called before it is there": ("publish-mov", "", "jit-text-install", "fault", "none"),
+    "across two huge pages": ("mov-imm32", "x2m+2", "huge", "torn", "writer-flush-tail"),
+    "by another process": ("mov-imm32", "x64+2", "process", "torn", "writer-flush-tail"),
+    "by a tracer": ("mov-imm64", "x64+4", "ptrace", "torn", "executor-flush-tail"),
+    "with an antagonist": ("mov-imm32", "x64+2", "none", "torn", "antagonist-lines"),
+}
+"""Shapes of a plan beside code that alternates in one process: case, site, regime, outcome, provocation."""
+
+
+@pytest.mark.hardware
+@pytest.mark.parametrize("name", OTHER_SHAPES)
+def test_a_plan_of_any_shape_goes_all_the_way_to_a_c_file(name: str, tmp_path: Path) -> None:
+    case, site, discipline, outcome, turn = OTHER_SHAPES[name]
+    all_the_way(tmp_path, (case, site, discipline, turn), outcome)
+
+
+@pytest.mark.hardware
+def test_published_code_is_made_smaller(tmp_path: Path) -> None:
+    """Nobody need wait for anybody for a half-filled body to be seen."""
+    words = ("publish-mov", "", "bpf-pack-early", "writer-flush-tail")
+    all_the_way(tmp_path, words, "torn", "--shrink", "--seconds", "0.3")
+    assert "Published: " in (tmp_path / "x.c").read_text()
+
+
+@pytest.mark.hardware
+@pytest.mark.parametrize("more", [(), ("--shrink", "--seconds", "0.3")], ids=["as it is", "smaller"])
+def test_what_an_emulator_does_is_seen_again_under_it_and_not_beneath(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    if not shutil.which("qemu-x86_64"):
+        pytest.fail("qemu-x86_64 is missing; on Debian: apt install qemu-user")
+    words = ("mov-imm32", "in8", "alias+sync-core", "none")
+    all_the_way(tmp_path, words, "stale", *more, under="qemu-x86_64")
+    assert "Run: qemu-x86_64 ./FILE" in (tmp_path / "x.c").read_text()
+    here = subprocess.run(
+        [tmp_path / "x-gcc", "0.3"], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert here.returncode == 0, here.stdout
 
 
 @pytest.mark.hardware

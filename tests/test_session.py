@@ -220,7 +220,10 @@ def test_cells_that_the_harness_failed_are_counted(begun: Session) -> None:
     for status in ("crashed", "timeout", "error"):
         pretend(begun, 1, status=status)
     pretend(begun, 1, status="skipped")
-    assert begun.harness_failed == 3
+    assert (begun.harness_failed, begun.died) == (3, 0)
+    pretend(begun, 1, status="crashed")
+    begun.records[-1]["died"] = True
+    assert (begun.harness_failed, begun.died) == (3, 1)
 
 
 def test_skipped_cells_have_no_grade(begun: Session) -> None:

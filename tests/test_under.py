@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from stress import cli, under
+from stress.agent import build
 from stress.errors import HostError, UsageError
 from stress.model import Limits, Status, Step
 from stress.plan import as_dict
 from stress.runner import Running
+from stress.session import read_reading
+from stress.severity import parse_grades
 from stress.under import AgentError, Under
 from tests.support import (
     MOV,
@@ -26,6 +29,7 @@ from tests.support import (
     Record,
     count,
     halves,
+    here,
     is_alive,
     is_one_line,
     make_plan,
@@ -111,7 +115,20 @@ def test_a_prefix_that_changes_little_changes_nothing_that_is_seen(prefix: str) 
         (KILLS, Status.CRASHED, "died of SIGKILL"),
         (WELL + "kill -9 $$", Status.CRASHED, "died of SIGKILL"),
         (WELL + "kill -SEGV $$", Status.CRASHED, "died of SIGSEGV"),
-        (WELL + "echo the board is on fire >&2; exit 9", Status.ERROR, "status 9: the board is on fire"),
+        (WELL + "echo it burns >&2; exit 9", Status.CRASHED, "ended with status 9: it burns"),
+        (
+            WELL + "printf 'Assertion\\nat 1\\nat 2\\nThanks.' >&2; exit 1",
+            Status.CRASHED,
+            "1: Assertion ... Thanks.",
+        ),
+        (WELL + "yes well | head -9999 >&2; echo bad >&2; exit 1", Status.CRASHED, "status 1: well ... bad"),
+        (
+            WELL + "printf 'it happened:\\n  not an addr!\\nat 1\\nBye' >&2; exit 1",
+            Status.CRASHED,
+            "happened: not an addr! ... Bye",
+        ),
+        (WELL + "kill -ABRT $$", Status.CRASHED, "died of SIGABRT"),
+        (WELL + 'exec "$1" <<-.\n{}\n.', Status.ERROR, "ended with status 2: stress-agent: plan"),
         ("echo hello", Status.ERROR, "printed 'hello\\n', where an answer was due"),
         ("exit 0", Status.ERROR, "printed '', where an answer was due"),
         ("cat", Status.ERROR, "printed no record, but other JSON"),
@@ -258,13 +275,46 @@ def test_a_run_names_what_is_under_test_and_can_be_gone_on_with(tmp_path: Path) 
 
 
 @pytest.mark.hardware
-def test_cells_whose_agent_dies_make_the_run_a_failure_of_the_harness(
+@pytest.mark.parametrize(
+    ("text", "more", "status", "result", "code"),
+    [
+        ("kill -9 $$", (), "crashed", "fail", cli.FOUND),
+        ("echo 'valgrind: Assertion failed' >&2; exit 1", (), "crashed", "fail", cli.FOUND),
+        ("kill -9 $$", ("--fail-on", "never"), "crashed", "xfail", cli.CLEAN),
+        ("echo lies", (), "error", "error", cli.BROKEN),
+    ],
+)
+def test_what_dies_under_test_is_a_finding_and_no_failure_of_the_harness(
+    script: Callable[[str], str],
+    tmp_path: Path,
+    text: str,
+    more: tuple[str, ...],
+    status: str,
+    result: str,
+    code: int,
+) -> None:
+    prefix, out = script(WELL + text), tmp_path / "run"
+    done = stress("run", *SMALL, *more, "--under", shlex.quote(prefix), "--out", out)
+    assert done.returncode == code, done.stderr
+    assert {(r["status"], r["died"]) for r in records(out)} == {(status, status == "crashed")}
+    assert prefix in records(out)[0]["reason"]
+    fail_on = parse_grades("never" if more else "forbidden,surprising", "")
+    assert {f.result for f in read_reading([out], fail_on=fail_on).findings} == {result}
+
+
+@pytest.mark.hardware
+def test_a_run_whose_controls_died_with_what_is_under_test_does_not_end_well(
     script: Callable[[str], str], tmp_path: Path
 ) -> None:
-    prefix = script(WELL + "kill -9 $$")
-    done = stress("run", *SMALL, "--under", shlex.quote(prefix), "--out", tmp_path / "run")
-    assert done.returncode == cli.BROKEN
-    assert {r["status"] for r in records(tmp_path / "run")} == {"crashed"}
+    """They are no findings of their own, but without them nothing is proven."""
+    plan = tmp_path / "plan"
+    text = f"""cat >{plan}; grep -q '"observe": true' {plan} && kill -9 $$; exec "$@" <{plan}"""
+    prefix, out = script(WELL + text), tmp_path / "run"
+    done = stress("run", *SMALL, "--under", shlex.quote(prefix), "--out", out)
+    assert {(r["role"], r["status"]) for r in records(out)} >= {("cell", "ok"), ("witness", "crashed")}
+    assert all(r["status"] == "ok" for r in records(out) if r["role"] != "witness")
+    assert done.returncode == cli.FOUND
+    assert "ended by the death of what is under test" in done.stderr
 
 
 @pytest.mark.hardware
@@ -308,8 +358,68 @@ def test_a_translator_that_does_not_see_stores_through_an_alias_is_caught(
     assert done.stdout.startswith(f"under test: `{prefix}` ({program}")
 
 
+@pytest.mark.hardware
+@pytest.mark.parametrize(("prefix", "stale"), [("qemu-x86_64", {"reopen", "shmat"}), (VALGRIND, {"reopen"})])
+def test_what_an_alias_is_made_by_matters_to_a_translator(
+    tmp_path: Path, prefix: str, stale: set[str]
+) -> None:
+    """Valgrind looks for changed code where no file is mapped; QEMU nowhere but where it was stored to."""
+    if not shutil.which(prefix.split()[0]):
+        pytest.fail(f"{prefix.split()[0]} is missing; on Debian: apt install qemu-user valgrind")
+    out = tmp_path / "run"
+    stress(
+        *("run", "--cases", "mov-imm32", "--sites", "in8", "--regimes", "reopen+sync-core,shmat+sync-core"),
+        *("--provoke", "none", "--seconds", "0.5", "--quiet", "--under", prefix, "--out", out),
+    )
+    cells = [r for r in records(out) if r["role"] == "cell"]
+    assert {(r["regime"], r["status"]) for r in cells} == {
+        ("reopen+sync-core", "ok"),
+        ("shmat+sync-core", "ok"),
+    }
+    assert {r["plan"]["via"] for r in cells if count(r, "stale")} == stale
+    assert {r["plan"]["via"] for r in cells if count(r, "fault")} == set()
+
+
 def records_begun(folder: Path) -> list[str]:
     try:
         return (folder / "records.jsonl").read_text().splitlines()
     except OSError:
         return []
+
+
+LIE = """#include <stdarg.h>
+#include <sys/prctl.h>
+int __real_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+int __wrap_prctl(int op, ...)
+{
+	va_list more;
+	unsigned long a[4];
+	va_start(more, op);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(more, unsigned long);
+	va_end(more);
+	return op == PR_SET_SYSCALL_USER_DISPATCH ? 0 : __real_prctl(op, a[0], a[1], a[2], a[3]);
+}
+"""
+"""What a translator does that passes the call on: it is told yes, and nothing is stopped."""
+
+
+@pytest.mark.hardware
+def test_containment_that_is_only_promised_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "lie.c").write_text(LIE)
+    build(tmp_path / "liar", {"CFLAGS": f"{tmp_path}/lie.c -Wl,--wrap=prctl"})
+    liar, honest = Under.of("env", str(tmp_path / "liar")), Under.of("env", "")
+    assert "syscall-dispatch" not in liar.probe()["features"]
+    assert ("syscall-dispatch" in honest.probe()["features"]) == ("syscall-dispatch" in here().features)
+    box = os.memfd_create("box")
+    assert liar.run(PLANTED, box)["syscalls_contained"] is False
+    assert honest.run(PLANTED, box)["syscalls_contained"] == ("syscall-dispatch" in here().features)
+    os.close(box)
+
+
+@pytest.mark.hardware
+def test_valgrind_stops_no_system_call_and_is_found_out() -> None:
+    if not shutil.which("valgrind"):
+        pytest.fail("valgrind is missing; on Debian: apt install valgrind")
+    assert "syscall-dispatch" not in Under.of(VALGRIND, "").probe()["features"]
+    assert answer(VALGRIND)["syscalls_contained"] is False

@@ -12,7 +12,8 @@
  *   xmc_arch_store_form  one store of a form of its own: SSE16, AVX32, CMPXCHG16B, MOVSB, NT
  *   xmc_arch_has_store   whether this CPU has what an enum xmc_store needs
  *   xmc_arch_{m,s,l}fence, xmc_arch_serialize, xmc_arch_flush (of XMC_ARCH_LINE bytes), xmc_arch_sync_range
- *   xmc_arch_trap        the bytes of the breakpoint; xmc_arch_guard those of a branch to itself
+ *   xmc_arch_trap        the bytes of the breakpoint; xmc_arch_guard those of a branch to itself, xmc_arch_gate those of
+ *                        a system call
  *   xmc_arch_ticks, xmc_arch_relax
  *   xmc_arch_jump        the 8 bytes that make a branch to a target, for one aligned store
  *
@@ -148,6 +149,10 @@ extern const char xmc_arch_register_names[];
 
 /* Async-signal-safe: let the loop end after the execution that `context` is in; returns what was left. */
 uint64_t xmc_arch_end_batch(void *context);
+
+/* Code that makes one harmless system call and returns, XMC_GATE_BYTES at most: what containment is tried with. */
+#define XMC_GATE_BYTES 16
+extern const uint8_t xmc_arch_gate[XMC_GATE_BYTES];
 
 /* Offset from the breakpoint's first byte to the PC that its signal reports. */
 extern const uint32_t xmc_arch_trap_advance;

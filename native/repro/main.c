@@ -2,8 +2,22 @@
 #include "repro.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #define TICK_NS 1000000ull		/* between two looks of the main thread */
+
+/* The writer's process has seen `stop`, or has said why it could not run. */
+static void reap_writer(void)
+{
+	int status = 0;
+
+	waitpid(the_core.child, &status, 0);
+	if (!WIFEXITED(status))
+		cannot("the writer's process died", ECHILD);
+	if (WEXITSTATUS(status))
+		exit(WEXITSTATUS(status));
+	patches = the_core.remote.patches;
+}
 
 /* Run for `seconds`, or until the event is seen; how long that took, in seconds. */
 static double race(double seconds)
@@ -12,13 +26,19 @@ static double race(double seconds)
 	uint64_t start = now_ns(), tick = REPRO_POKES ? REPRO_POKES * 1000ull : TICK_NS;
 	int rc = 0;
 
+	if (REPRO_FORKS)
+		rc = -process_start(&the_core);
 	for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
 		rc = pthread_create(&executors[i].thread, NULL, executor_main, &executors[i]);
 	if (REPRO_KICKS)
 		for (uint32_t i = 0; i < PLAN_N_EXECUTORS && !rc; i++)
 			while (!atomic_load(&executors[i].tid))
 				xmc_arch_relax();
-	if (!rc)
+	if (REPRO_TRACES && !rc)
+		rc = pthread_create(&the_core.victim, NULL, victim_main, &the_core);
+	if (REPRO_ANTAGONIST && !rc)
+		rc = pthread_create(&the_core.antagonist, NULL, antagonist_main, &the_core);
+	if (!REPRO_FORKS && !rc)
 		rc = pthread_create(&the_core.writer, NULL, writer_main, &the_core);
 	if (rc)
 		cannot("threads", rc);
@@ -39,7 +59,16 @@ static double race(double seconds)
 			}
 		pthread_join(executors[i].thread, NULL);
 	}
-	pthread_join(the_core.writer, NULL);
+	if (REPRO_ANTAGONIST)
+		pthread_join(the_core.antagonist, NULL);
+	if (REPRO_FORKS)
+		reap_writer();
+	else
+		pthread_join(the_core.writer, NULL);
+	if (REPRO_TRACES) {
+		victim_wake(&the_core);
+		pthread_join(the_core.victim, NULL);
+	}
 	return (double)(now_ns() - start) / 1e9;
 }
 
@@ -91,14 +120,14 @@ static bool tell_event(uint32_t i)
 
 int main(int argc, char **argv)
 {
-	static const int planned[1 + XMC_EXECUTORS_MAX] = REPRO_CPUS;
+	static const int planned[REPRO_N_CPUS] = REPRO_CPUS;
 	double seconds = argc > 1 ? strtod(argv[1], NULL) : REPRO_SECONDS;
 	bool seen = false;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (int i = 0; i < 1 + PLAN_N_EXECUTORS; i++)
+	for (int i = 0; i < REPRO_N_CPUS; i++)
 		cpus[i] = argc > 2 + i ? atoi(argv[2 + i]) : planned[i];
-	printf("%s\nat most %g s; usage: %s [SECONDS [WRITER_CPU EXECUTOR_CPU...]]\n", REPRO_WHAT, seconds, argv[0]);
+	printf("%s\nat most %g s; usage: %s %s\n", REPRO_WHAT, seconds, argv[0], REPRO_USAGE);
 	prepare();
 	seconds = race(seconds);
 	tell_counts(seconds);

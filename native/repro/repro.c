@@ -11,13 +11,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct core the_core;
+_Alignas(XMC_PAGE) struct core the_core;
 
 struct executor executors[XMC_EXECUTORS_MAX];
 static uint8_t alt_stacks[XMC_EXECUTORS_MAX][XMC_ALT_BYTES];
 struct xmc_executor_result seen_by[XMC_EXECUTORS_MAX];
 uint64_t patches;
-int cpus[1 + XMC_EXECUTORS_MAX];		/* the writer's, the executors' */
+int cpus[REPRO_N_CPUS];		/* the writer's, the executors', the antagonist's */
 
 /* Say why this machine cannot show anything, and leave. */
 void cannot(const char *what, int error)
@@ -37,7 +37,7 @@ static void fill(uint8_t *mapping, uint64_t bytes, const struct xmc_plan *plan)
 {
 	uint8_t *first = mapping + bytes / 2 + plan->place;
 
-	if (REPRO_CATCHES)
+	if (REPRO_CATCHES || PLAN_HUGE_PAGES)	/* huge pages are there once they are touched */
 		memset(mapping, xmc_arch_trap[0], bytes);
 	for (uint32_t i = 0; i < plan->n_pads; i++)
 		memcpy(first + plan->pads[i].offset, plan->pads[i].bytes, plan->pads[i].len);
@@ -67,7 +67,8 @@ void account_event(struct executor *ex, const struct verdict *v, uint32_t provoc
 		return;
 	if ((PLAN_WINDOW && (v->phase == XMC_POST) != REPRO_POST) || (REPRO_CATCHES && v->signal != REPRO_SIGNAL))
 		return;
-	e->value = v->value;
+	/* Of published code a verdict says in what a value is wrong, not what it was. */
+	e->value = REPRO_PUBLISHES && !v->signal ? ex->frame.value : v->value;
 	e->pc = v->pc;
 	e->done = ex->frame.done;
 	e->begun = ex->frame.begun;
@@ -132,10 +133,24 @@ static void place_steps(struct program *program)
 	}
 }
 
+/* New pages, which a forked writer will share. */
+static void share(void *at, size_t bytes)
+{
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
+
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+		cannot("memory that two processes share", errno);
+}
+
 void prepare(void)
 {
-	int rc = region_map(&the_core.region, the_core.plan);
+	int rc;
 
+	if (REPRO_FORKS) {
+		share(&the_core, sizeof(the_core));
+		share(executors, sizeof(executors));
+	}
+	rc = region_map(&the_core.region, the_core.plan);
 	if (rc)
 		cannot("no memory that is executable and can be patched", rc);
 	the_core.executors = executors;
@@ -147,10 +162,16 @@ void prepare(void)
 		executors[i].out = &seen_by[i];
 		fill_frame(&executors[i]);
 	}
-	for (uint32_t i = 0; i < PLAN_N_IMAGES; i++)
-		place_steps(&programs[i]);
-	if (REPRO_PROVOKES)
-		place_steps(&provocation);
+	if (REPRO_PUBLISHES) {
+		rc = publish_prepare(&the_core);
+		if (rc)
+			cannot("slots for code", rc);
+	} else {
+		for (uint32_t i = 0; i < PLAN_N_IMAGES; i++)
+			place_steps(&programs[i]);
+		if (REPRO_PROVOKES)
+			place_steps(&provocation);
+	}
 	for (uint32_t i = 0; i < REPRO_REGISTRATIONS; i++)
 		if (syscall(SYS_membarrier, registrations[i], 0, 0) < 0)
 			cannot("membarrier is refused", errno);
@@ -198,13 +219,16 @@ void *writer_main(void *arg)
 	if (via_kernel(PLAN_VIA))
 		rc = via_open(core);
 	while (!rc && !run_stopping(core)) {
-		rc = patch_once(core, ++generation);
+		rc = REPRO_PUBLISHES ? publish_once(core, ++generation) : patch_once(core, ++generation);
 		if (PLAN_PACE_LOG2)
 			pause_between(core, &random, PLAN_PACE_LOG2);
 	}
 	if (REPRO_PARKS)
 		step_release_all(core);
-	patches = generation;
+	if (REPRO_FORKS)
+		core->remote.patches = generation;
+	else
+		patches = generation;
 	if (rc && rc != -EINTR)
 		cannot("a step of the writer", rc);
 	atomic_store(&core->shared.stop, 1);
@@ -221,6 +245,22 @@ struct counted add_up(const struct executor *ex)
 void account_counted(struct executor *ex, uint32_t phase, bool believed)
 {
 	(void)ex, (void)phase, (void)believed;
+}
+
+static void call_until_stopped(struct executor *ex)
+{
+	uint64_t next = 1;
+
+	while (!run_stopping(ex->core)) {
+		if (PUBLISH_REACH == XMC_REACH_POINTER)
+			run_pointer(ex, REPRO_LOOP, REPRO_BATCH, 0);
+		else if (PUBLISH_REACH == XMC_REACH_BRANCH)
+			run_branch(ex, REPRO_LOOP, REPRO_BATCH, 0);
+		else
+			run_mapping(ex, 0, &next);
+		if (REPRO_PROGRESS)
+			report_progress(ex);
+	}
 }
 
 static void execute_until_stopped(struct executor *ex)
@@ -250,8 +290,26 @@ void *executor_main(void *arg)
 	rc = pin_self(cpus[1 + ex->index]);
 	if (rc)
 		cannot("an executor's CPU", rc);
-	execute_until_stopped(ex);
+	if (REPRO_PUBLISHES)
+		call_until_stopped(ex);
+	else
+		execute_until_stopped(ex);
 	atomic_store(&ex->core->shared.stop, 1);
 	atomic_store(&ex->gone, 1);
+	return NULL;
+}
+
+void *antagonist_main(void *arg)
+{
+	struct core *core = arg;
+	int rc = pin_self(cpus[REPRO_N_CPUS - 1]);
+
+	if (rc)
+		cannot("the antagonist's CPU", rc);
+	while (!run_stopping(core))
+		if (REPRO_ANTAGONIST == XMC_ANTAGONIST_LINES)
+			grab_lines(core);
+		else
+			run_branches(core);
 	return NULL;
 }

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include "../arch.h"
 
@@ -47,6 +48,9 @@ const uint32_t xmc_arch_trap_len = 1;
 const uint32_t xmc_arch_trap_advance = 1;
 const uint8_t xmc_arch_guard[4] = { 0xeb, 0xfe };
 const uint32_t xmc_arch_guard_len = 2;
+const uint8_t xmc_arch_gate[XMC_GATE_BYTES] = {
+	0xb8, SYS_getpid, 0, 0, 0, 0x0f, 0x05, 0xc3,	/* mov $SYS_getpid, %eax; syscall; ret */
+};
 
 void xmc_arch_loop_recover(void);
 void xmc_arch_step_lfence(void);
