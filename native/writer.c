@@ -178,6 +178,7 @@ void *writer_main(void *arg)
 	out->cpu_first = current_cpu();
 	if (!out->error)
 		out->error = core->publish ? publish_register(core->publish) : via_open(core);
+	atomic_store_explicit(&core->writer_ready, 1, memory_order_release);
 	while (!atomic_load_explicit(&core->shared.start, memory_order_acquire) && !run_stopping(core))
 		xmc_arch_relax();
 	if (!out->error)
