@@ -1,4 +1,7 @@
-/* calls.c - the system calls that a way of publishing code needs, and nothing else: no code, no executor that waits. */
+/*
+ * calls.c - the system calls that a way of publishing code needs, and nothing else: no code, no executor that waits. But
+ * where one address is all there is, whoever executes it meets each call too: a page fault, which ends when the call does.
+ */
 #define _GNU_SOURCE
 #include "bare.h"
 #include <pthread.h>
@@ -11,7 +14,6 @@
 #define STRIDE (PAGE + 128)
 #define FRAMES 512ull
 #define BLOCK 256ull
-#define ADDRESSES (1ull << 18)
 
 enum { ALIAS, DROP_ALIAS, MAP, PROTECT, MEMBARRIER, RENEW };
 
@@ -23,26 +25,40 @@ struct call {
 static struct {
 	uint8_t *base;
 	int fd, cpu;
-	int one;		/* 1: one address, whose frames take turns */
+	uint64_t addresses;	/* that take turns */
 	_Atomic uint32_t on, stop;
+	_Alignas(128) _Atomic uint64_t came;	/* one address: times that it was executed */
 } room;
+
+static uint8_t *page_of(uint64_t generation)
+{
+	return (uint8_t *)((uint64_t)(room.base + generation % room.addresses * STRIDE) & ~(PAGE - 1));
+}
 
 /* As the executors do: their CPU runs this memory map, so whatever must reach it does. */
 static void *be_there(void *arg)
 {
+	void (*code)(void) = (void (*)(void))(uintptr_t)page_of(0);
+
 	(void)arg;
 	pin(room.cpu);
 	atomic_store(&room.on, 1);
-	while (!atomic_load_explicit(&room.stop, memory_order_relaxed))
-		;
+	while (!atomic_load_explicit(&room.stop, memory_order_relaxed)) {
+		if (room.addresses > 1)
+			continue;
+		code();
+		atomic_store_explicit(&room.came, room.came + 1, memory_order_release);
+	}
 	return NULL;
 }
 
-static uint8_t *page_of(uint64_t generation)
+/* Until the one address has been executed anew: who still waits for the last page cannot be in the way of the next. */
+static void come_back(void)
 {
-	uint64_t slot = room.one ? 0 : generation % ADDRESSES;
+	uint64_t before = atomic_load_explicit(&room.came, memory_order_acquire);
 
-	return (uint8_t *)((uint64_t)(room.base + slot * STRIDE) & ~(PAGE - 1));
+	while (atomic_load_explicit(&room.came, memory_order_acquire) < before + 2)
+		__builtin_ia32_pause();
 }
 
 static int make(const struct call *call, uint64_t generation)
@@ -73,10 +89,19 @@ static int make(const struct call *call, uint64_t generation)
 	}
 }
 
-/* Rounds of `n` calls, on the calling thread, while `cpu` runs a thread of ours. 0 where a call fails. */
-uint64_t make_calls(const struct call *calls, uint32_t n, int cpu, int one, uint64_t limit_ns, uint64_t *ns)
+static int make_all(const struct call *calls, uint32_t n, uint64_t generation)
 {
-	const uint64_t bytes = ADDRESSES * STRIDE + BLOCK * STRIDE;
+	int bad = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		bad |= make(&calls[i], generation);
+	return bad;
+}
+
+/* Rounds of `n` calls, on the calling thread, while `cpu` runs a thread of ours. 0 where a call fails. */
+uint64_t make_calls(const struct call *calls, uint32_t n, int cpu, uint64_t addresses, uint64_t limit_ns, uint64_t *ns)
+{
+	const uint64_t bytes = (addresses + BLOCK) * STRIDE;
 	uint64_t generation = 0, start;
 	pthread_t thread;
 	int bad = 0;
@@ -84,22 +109,28 @@ uint64_t make_calls(const struct call *calls, uint32_t n, int cpu, int one, uint
 	room.base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	room.fd = memfd_create("calls", MFD_CLOEXEC);
 	room.cpu = cpu;
-	room.one = one;
+	room.addresses = addresses;
 	if (room.base == MAP_FAILED || ftruncate(room.fd, FRAMES * PAGE) < 0)
 		return 0;
 	for (uint32_t i = 0; i < n; i++)
 		if (calls[i].op == MEMBARRIER)
 			syscall(SYS_membarrier, calls[i].arg << 1, 0, 0);
+	for (uint64_t i = 0; i < FRAMES; i++)
+		bad |= pwrite(room.fd, "\xc3", 1, (off_t)(i * PAGE)) != 1;	/* ret */
+	bad |= make_all(calls, n, generation);
 	atomic_store(&room.on, 0);
 	atomic_store(&room.stop, 0);
-	pthread_create(&thread, NULL, be_there, NULL);
+	if (bad || pthread_create(&thread, NULL, be_there, NULL))
+		return 0;
 	while (!atomic_load(&room.on))
 		;
 	start = now_ns();
 	do {
-		for (uint32_t i = 0; i < 16; i++, generation++)
-			for (uint32_t j = 0; j < n; j++)
-				bad |= make(&calls[j], generation);
+		for (uint32_t i = 0; i < 16; i++) {
+			bad |= make_all(calls, n, ++generation);
+			if (addresses == 1)
+				come_back();
+		}
 		*ns = now_ns() - start;
 	} while (*ns < limit_ns);
 	atomic_store(&room.stop, 1);

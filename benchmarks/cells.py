@@ -8,7 +8,7 @@ from typing import Any
 from stress import blackbox, native
 from stress.cases import load_cases
 from stress.host import read_host
-from stress.model import Case, Cell, Limits, Placement, Plan, Provocation, Regime, Site
+from stress.model import Case, Cell, Limits, Placement, Plan, Provocation, Publishing, Regime, Site
 from stress.plan import SLICE_US, as_dict
 from stress.publish import front_of
 from stress.regimes import load_provocations, load_regimes
@@ -36,6 +36,13 @@ def case(name: str) -> Case:
 def regime(name: str) -> Regime:
     """A shipped regime, or one that a template makes."""
     return load_regimes(asked=[name])[name]
+
+
+def published(name: str) -> Publishing:
+    """What is special about a shipped regime that publishes."""
+    publish = regime(name).publish
+    assert publish
+    return publish
 
 
 @cache

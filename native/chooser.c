@@ -4,7 +4,7 @@
  */
 #include "turns.h"
 
-#define SHARE 4u			/* of the time, one part in so many is shared out evenly, whatever is seen */
+#define SHARE 8u			/* of the time, one part in so many is shared out evenly, whatever is seen */
 #define FIRST_NS 250000ull		/* the first slice of a turn, long against a batch; each later one is twice as long */
 
 /*

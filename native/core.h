@@ -147,6 +147,7 @@ struct core {
 	struct xmc_turn turns[XMC_TURNS_MAX];
 	uint32_t n_turns;
 	pthread_t writer;
+	_Atomic uint32_t writer_ready;
 	_Atomic uint32_t writer_gone;
 	pid_t pid;			/* of the process that the executors live in */
 	pid_t child;			/* of the writer, where it has a process of its own; 0: none, or reaped */

@@ -222,7 +222,7 @@ static void announce(struct core *core, uint64_t generation)
 	atomic_thread_fence(memory_order_release);
 }
 
-static int publish_once(struct core *core, uint64_t generation, uint32_t provocation)
+int publish_once(struct core *core, uint64_t generation, uint32_t provocation)
 {
 	const struct xmc_publish *publish = core->publish;
 	int rc = renew(core, generation);
@@ -239,26 +239,4 @@ static int publish_once(struct core *core, uint64_t generation, uint32_t provoca
 			core->counts->failed_step = i + 1;
 	}
 	return rc;
-}
-
-int publish_until_stopped(struct core *core, struct xmc_writer_result *out)
-{
-	const struct xmc_plan *plan = core->plan;
-	uint64_t random = plan->seed * 2 + 1, generation = 0;
-	int rc = 0;
-
-	while (!run_stopping(core) && !rc) {
-		const struct xmc_turn *turn = turn_on(core);
-
-		rc = publish_once(core, generation + 1, turn->provocation);
-		if (rc)
-			break;
-		out->patches = ++generation;
-		out->slice_patches[turn->provocation]++;
-		if (generation == plan->limit_patches)
-			atomic_store(&core->shared.stop, 1);
-		if (turn->pace_log2)
-			pause_between(core, &random, turn->pace_log2);
-	}
-	return rc == -EINTR ? 0 : rc;
 }

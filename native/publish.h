@@ -51,9 +51,9 @@ int publish_check(const struct xmc_plan *plan, const struct xmc_publish *publish
 int publish_prepare(struct core *core);
 void publish_release(struct core *core);
 
-/* publish.c: the writer's part. */
+/* publish.c: the writer's part: what membarriers want done once, and one publication. 0, -errno or -EINTR. */
 int publish_register(const struct xmc_publish *publish);
-int publish_until_stopped(struct core *core, struct xmc_writer_result *out);
+int publish_once(struct core *core, uint64_t generation, uint32_t provocation);
 
 /* adopt.c: the executor's part. */
 int publish_execute(struct executor *ex);

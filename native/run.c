@@ -140,6 +140,9 @@ static int race(void)
 	for (uint32_t i = 0; i < crew.executors; i++)
 		while (!atomic_load_explicit(&the_core.executors[i].ready, memory_order_acquire))
 			sched_yield();
+	/* A thread always comes so far; a process may die before, which the watchdog sees. */
+	while (crew.writer && !atomic_load_explicit(&the_core.writer_ready, memory_order_acquire))
+		sched_yield();
 	the_core.start_ns = now_ns();
 	ticks = xmc_arch_ticks();
 	atomic_store_explicit(&the_core.shared.start, 1, memory_order_release);

@@ -119,7 +119,8 @@ static void shape_slots(const struct core *core)
 	a->stride = a->paged ? XMC_PAGE + SLOT_BYTES : SLOT_BYTES;
 	a->mask = publish->n_slots - 1;
 	a->bytes = (publish->n_slots * a->stride + XMC_PAGE - 1) & ~(XMC_PAGE - 1);
-	a->frames = publish->n_slots < XMC_FRAMES ? 4 : XMC_FRAMES;
+	/* Four for each address that is mapped over: who keeps an old translation finds old code, not what comes next. */
+	a->frames = publish->address == XMC_ADDRESS_REUSED ? 4 * publish->n_slots : XMC_FRAMES;
 	a->file_bytes = a->paged ? a->frames * XMC_PAGE : a->bytes;
 	a->body_at = XMC_ARCH_LINE - publish->front;
 	a->base = core->region.window + core->region.window_bytes + APART;

@@ -122,27 +122,39 @@ static uint64_t burst_length(const struct core *core, const struct burst *burst,
 	return left && left < BURST ? left : BURST;
 }
 
-static int patch_until_stopped(struct core *core, struct xmc_writer_result *out)
+/* The next patches of the toggle shape behind `generation`, *n of them. `image`: counted, for a division would cost as much. */
+static int patch_some(struct core *core, const struct burst *burst, const struct xmc_turn *turn, uint64_t generation,
+		      uint32_t *image, uint64_t *n)
+{
+	const uint32_t images = core->plan->n_images;
+
+	*n = burst_length(core, burst, turn, generation);
+	if (*n > 1) {
+		*image = patch_burst(burst, *image, images, *n);
+		return 0;
+	}
+	*image = *image + 1 == images ? 0 : *image + 1;
+	return patch_once(core, generation + 1, *image, turn->provocation);
+}
+
+/* Patch or publish, and pause, as the turn that is on says. */
+static int write_until_stopped(struct core *core, struct xmc_writer_result *out)
 {
 	const struct xmc_plan *plan = core->plan;
-	uint64_t random = plan->seed * 2 + 1, generation = 0;
-	uint32_t image = 0;		/* of `generation`: counted, because a division would cost as much as the store */
-	const struct burst burst = burst_of(core);
+	const bool counts = core->publish || plan->n_steps;
+	const struct burst burst = core->publish ? (struct burst){ 0 } : burst_of(core);
+	uint64_t random = plan->seed * 2 + 1, generation = 0, n = 1;
+	uint32_t image = 0;
 	int rc = 0;
 
-	while (!run_stopping(core) && !rc) {
+	while (!run_stopping(core)) {
 		const struct xmc_turn *turn = turn_on(core);
-		uint64_t n = burst_length(core, &burst, turn, generation);
 
-		if (n > 1) {
-			image = patch_burst(&burst, image, plan->n_images, n);
-		} else {
-			image = image + 1 == plan->n_images ? 0 : image + 1;
-			rc = patch_once(core, generation + 1, image, turn->provocation);
-		}
+		rc = core->publish ? publish_once(core, generation + 1, turn->provocation) :
+				     patch_some(core, &burst, turn, generation, &image, &n);
 		if (rc)
 			break;
-		if (plan->n_steps) {
+		if (counts) {
 			generation += n;
 			out->patches = generation;
 			out->slice_patches[turn->provocation] += n;
@@ -166,10 +178,11 @@ void *writer_main(void *arg)
 	out->cpu_first = current_cpu();
 	if (!out->error)
 		out->error = core->publish ? publish_register(core->publish) : via_open(core);
+	atomic_store_explicit(&core->writer_ready, 1, memory_order_release);
 	while (!atomic_load_explicit(&core->shared.start, memory_order_acquire) && !run_stopping(core))
 		xmc_arch_relax();
 	if (!out->error)
-		out->error = core->publish ? publish_until_stopped(core, out) : patch_until_stopped(core, out);
+		out->error = write_until_stopped(core, out);
 	via_close(core);
 	if (out->error)
 		atomic_store(&core->shared.stop, 1);

@@ -230,7 +230,7 @@ struct xmc_plan {
 	uint32_t until;			/* enum xmc_until */
 	uint32_t slice_us;		/* longest time that a turn stays on before the next one */
 	uint32_t n_turns;		/* 0: the provocations take equal turns; else whichever of `turns` shows most is
-					   on most, and each at least a quarter of an even share */
+					   on most, and each at least an eighth of an even share */
 	int32_t writer_cpu;		/* -1: no writer at all */
 	int32_t executor_cpu[XMC_EXECUTORS_MAX];
 	uint32_t pace_log2;		/* pause after each patch: 0 to 2^u - 1 ticks, u uniform in 0..pace_log2; 0: none */

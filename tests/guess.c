@@ -3,39 +3,16 @@
  * a line takes that only the next slot's code reads: flushed, then after the plain loop, then after the guess loop,
  * medians. Linked with the loops that the core uses; started by tests/test_publish.py.
  */
-#include "arch/arch.h"
+#include "ticks.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#define TIMES 301
 
 static _Alignas(4096) uint8_t stack[65536 + sizeof(struct xmc_frame)];
 static uint64_t zero_generation, adopted;
 
-static uint64_t load_ticks(uint64_t *line)
-{
-	uint64_t from;
-
-	xmc_arch_mfence();
-	xmc_arch_lfence();
-	from = xmc_arch_ticks();
-	xmc_arch_lfence();
-	*(volatile uint64_t *)line;
-	xmc_arch_lfence();
-	return xmc_arch_ticks() - from;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Ticks of the load after `loop` ran 64 executions of generation 0; NULL: after nothing. */
-static uint64_t median(struct xmc_frame *f, xmc_loop loop, uint64_t *line)
+/* Median ticks of the load after `loop` ran 64 executions of generation 0; NULL: after nothing. */
+static uint64_t after(struct xmc_frame *f, xmc_loop loop, uint64_t *line)
 {
 	static uint64_t ticks[TIMES];
 
@@ -49,8 +26,7 @@ static uint64_t median(struct xmc_frame *f, xmc_loop loop, uint64_t *line)
 			exit(1);	/* an execution was not generation 0's: the next slot ran in earnest */
 		ticks[i] = load_ticks(line);
 	}
-	qsort(ticks, TIMES, sizeof(ticks[0]), by_value);
-	return ticks[TIMES / 2];
+	return median(ticks);
 }
 
 int main(void)
@@ -77,9 +53,9 @@ int main(void)
 	f->adopted = (uint64_t)&adopted;
 	f->poison = (uint64_t)slots;
 	f->random = 1;
-	printf("%llu %llu %llu %llu\n", (unsigned long long)median(f, NULL, line + 128),
-	       (unsigned long long)median(f, xmc_arch_loop_publish, line + 128),
-	       (unsigned long long)median(f, xmc_arch_loop_guess, line + 128),
-	       (unsigned long long)median(f, xmc_arch_loop_guess_flush, line + 128));
+	printf("%llu %llu %llu %llu\n", (unsigned long long)after(f, NULL, line + 128),
+	       (unsigned long long)after(f, xmc_arch_loop_publish, line + 128),
+	       (unsigned long long)after(f, xmc_arch_loop_guess, line + 128),
+	       (unsigned long long)after(f, xmc_arch_loop_guess_flush, line + 128));
 	return 0;
 }

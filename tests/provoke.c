@@ -4,44 +4,17 @@
  * of; started by tests/test_provocations.py.
  */
 #include "core.h"
+#include "ticks.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define TIMES 301
 #define COUNTED_FIRST 128		/* offsets in a page of its counters: of calls to its start, */
 #define COUNTED_LAST 132		/* and to its last line */
 
 static _Alignas(4096) uint8_t stack[65536 + sizeof(struct xmc_frame)];
 static _Alignas(64) uint8_t lines[3 * 64];
 static struct xmc_frame *frame = (struct xmc_frame *)(stack + 65536);
-
-static uint64_t load_ticks(const uint8_t *at)
-{
-	uint64_t from;
-
-	xmc_arch_mfence();
-	xmc_arch_lfence();
-	from = xmc_arch_ticks();
-	xmc_arch_lfence();
-	*(const volatile uint8_t *)at;
-	xmc_arch_lfence();
-	return xmc_arch_ticks() - from;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static uint64_t median(uint64_t *ticks)
-{
-	qsort(ticks, TIMES, sizeof(*ticks), by_value);
-	return ticks[TIMES / 2];
-}
 
 static uint8_t *pages(uint64_t n)
 {

@@ -25,6 +25,7 @@ SHOWN_BY = {
     "none": (),
     "writer-flush-tail": ("test_the_steps_of_provocations_do_what_their_names_say",),
     "writer-flush-head": ("test_the_steps_of_provocations_do_what_their_names_say",),
+    "contend-tail": ("test_the_steps_of_provocations_do_what_their_names_say",),
     "executor-flush-tail": ("test_the_steps_of_provocations_do_what_their_names_say",),
     "executor-flush-both": ("test_the_steps_of_provocations_do_what_their_names_say",),
     "writer-own": ("test_the_steps_of_provocations_do_what_their_names_say",),

@@ -314,7 +314,7 @@ def test_needs_follow_from_the_steps() -> None:
 
 def test_provocations_are_those_of_the_design_and_change_nothing_that_is_promised() -> None:
     assert [name for name, provocation in PROVOCATIONS.items() if provocation.turns] == [
-        "executor-flush-tail", "executor-flush-both", "writer-flush-tail", "writer-flush-head", "none",
+        "contend-tail", "executor-flush-tail", "executor-flush-both", "writer-flush-tail", "writer-flush-head", "none",
         "executor-guess", "executor-guess-slow",
     ]  # fmt: skip
     assert {provocation.antagonist for provocation in PROVOCATIONS.values()} == {"", *ANTAGONISTS}
