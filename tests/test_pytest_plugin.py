@@ -18,16 +18,23 @@ from stress import pytest_plugin
 from stress.evidence import cells_of, gather
 from stress.grade import grade
 from stress.matrix import Request
-from stress.model import Limits, Placement, Step
+from stress.model import Grade, Limits, Placement, Step
 from stress.promises import load_promises
 from stress.pytest_plugin import _groups
 from stress.session import Session
 from stress.store import EVENTS, RECORDS, read_records
 from stress.survive import fallen
-from tests.support import MOV, Record, make_plan, regime, stress, until
+from tests.support import MOV, WRONG, Record, count, make_plan, regime, stress, until
 
 WORDS = ("--cases", "mov-imm32,ret-nop", "--regimes", "none,idle,int3+sync-core", "--sites", "in,x64")
-FAST = (*WORDS, "--seconds", "0.3", "--seed", "5")
+FAST = (*WORDS, "--seconds", "0.1", "--seed", "5")
+MANY = (
+    *("--cases", "mov-imm32,nop5-jmp5,jcc-flip,push-imm32,rex-w,int3-tail,ret-nop,lea-disp"),
+    *("--regimes", "idle,none,flag,sync-core,int3+sync-core", "--sites", "in,x64"),
+    *("--seconds", "0.06", "--seed", "5"),
+)
+RARE = 30
+"""Events of two runs of a cell together up to which one of them may have seen none: they come in bursts."""
 
 
 def run_pytest(folder: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -40,28 +47,44 @@ def asked(*words: str) -> list[str]:
     return [word.replace("--", "--stress-", 1) for word in words]
 
 
-def grades(out: Path) -> dict[str, str]:
+def judged(out: Path) -> dict[str, tuple[str, int]]:
+    """Each cell's grade, and how many events it showed."""
     records = list(read_records(out))
     promises, evidence = load_promises(), gather(records)
-    return {r["cell"]: grade(r, promises, evidence.control(r)).grade.value for r in cells_of(records)}
+    return {
+        r["cell"]: (grade(r, promises, evidence.control(r)).grade.value, count(r, *WRONG))
+        for r in cells_of(records)
+    }
+
+
+def differ(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two grades of a cell differ in what was seen, where that was often enough to be seen each time."""
+    nothing = {Grade.CLEAN.value, Grade.UNPROVEN.value}
+    (a, seen), (b, also) = one, other
+    return a != b and not {a, b} <= nothing and seen + also > RARE
 
 
 @pytest.mark.hardware
 def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
-    done = stress("run", *FAST, "--quiet", "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    done = stress("run", *MANY, "--quiet", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
     junit = tmp_path / "junit.xml"
-    more = ("-n", "2", "--stress-out", tmp_path / "tests", f"--junitxml={junit}")
-    items = run_pytest(tmp_path, *asked(*FAST), *more)
+    more = ("-n", "auto", "--stress-out", tmp_path / "tests", f"--junitxml={junit}")
+    items = run_pytest(tmp_path, *asked(*MANY), *more)
     assert items.returncode == 0, items.stdout + items.stderr
-    assert grades(tmp_path / "tests") == grades(tmp_path / "run")
+    theirs, ours = judged(tmp_path / "run"), judged(tmp_path / "tests")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) >= 60
+    assert {cell: (ours[cell], theirs[cell]) for cell in ours if differ(ours[cell], theirs[cell])} == {}
+    assert sum(ours[cell][0] != theirs[cell][0] for cell in ours) <= len(ours) / 20
+    assert len({word for word, _ in ours.values()}) >= 2
     told = {
         case.get("name", "").rpartition("@cpus-")[0]: prop.get("value")
         for case in ElementTree.parse(junit).iter("testcase")
         for prop in case.iter("property")
     }
-    ran = {r["cell"] for r in records(tmp_path / "tests") if r["status"] == "ok" and r["role"] == "cell"}
-    assert told == {cell: word for cell, word in grades(tmp_path / "tests").items() if cell in ran}
+    cells = {r["cell"] for r in ran(tmp_path / "tests") if r["role"] == "cell"}
+    assert told == {cell: word for cell, (word, _) in ours.items() if cell in cells}
     assert "INTERESTING" in items.stdout
     assert f"records in {tmp_path / 'tests'}" in items.stdout
     spans = [
@@ -72,6 +95,7 @@ def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
     assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans))), (
         "two on the same CPUs at once"
     )
+    starts_before_ends(tmp_path / "tests")
 
 
 def records(out: Path) -> list[Record]:
@@ -130,13 +154,6 @@ def test_killed_it_goes_on_and_judges_from_the_record_what_had_ended(
         return sorted(line.partition(" - ")[0] for line in text.splitlines() if line.startswith("FAILED "))
 
     assert verdicts(first.stdout) == verdicts(second.stdout) != []
-
-
-@pytest.mark.hardware
-def test_every_cell_is_on_the_disk_before_it_is_begun(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, *asked(*FAST), "-n", "2", "--stress-out", tmp_path / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    starts_before_ends(tmp_path / "run")
 
 
 @pytest.mark.hardware
