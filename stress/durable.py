@@ -104,10 +104,10 @@ def sync_names(path: Path) -> None:
 
 
 @contextmanager
-def reporting(path: Path, what: str) -> Iterator[None]:
-    """Turn what the system refuses into one line with the path and a remedy."""
+def reporting(path: Path, what: str, kind: type[StoreError] = StoreError) -> Iterator[None]:
+    """Turn what the system refuses into one line with the path and a remedy, an error of that `kind`."""
     try:
         yield
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "check the folder or give another --out")
-        raise StoreError(f"{path}: {what}: {error.strerror or error}; {remedy}") from error
+        raise kind(f"{path}: {what}: {error.strerror or error}; {remedy}") from error

@@ -148,7 +148,7 @@ def _begin(config: pytest.Config) -> Session:
     from stress.session import Session
 
     if _is_worker(config):
-        return Session.resume(Path(config.workerinput[FOLDER]), joined=True)
+        return Session.resume(Path(vars(config)["workerinput"][FOLDER]), joined=True)
     if (folder := config.getoption("stress_resume")) is not None:
         return Session.resume(Path(folder))
     command = shlex.join(["pytest", *sys.argv[1:]])

@@ -18,7 +18,7 @@ from typing import Any, Self
 import msgspec
 
 from stress.durable import append, lock, open_file, open_lines, reporting, sync_names, write_atomically
-from stress.errors import StoreError
+from stress.errors import FolderError, StoreError
 
 SCHEMA = 1
 RUN = "run.json"
@@ -60,13 +60,13 @@ class RunFolder:
             StoreError: the folder holds something already, or cannot be made or written.
         """
         path = Path(path)
-        with reporting(path, "cannot make the folder"):
+        with reporting(path, "cannot make the folder", FolderError):
             path.mkdir(parents=True, exist_ok=True)
             held = {entry.name for entry in path.iterdir()} - {HALF_WRITTEN}
         if RUN in held:
-            raise StoreError(f"{path}: holds a run already; go on with --resume, or give another --out")
+            raise FolderError(f"{path}: holds a run already; go on with --resume, or give another --out")
         if held:
-            raise StoreError(f"{path}: is not empty and holds no run; give a new folder or an empty one")
+            raise FolderError(f"{path}: is not empty and holds no run; give a new folder or an empty one")
         header = {"schema": SCHEMA, **run}
         write_atomically(path / RUN, json.dumps(header, indent=1, allow_nan=False) + "\n")
         return cls(path, header)
@@ -149,7 +149,7 @@ def read_run(path: str | os.PathLike[str]) -> Line:
             _check_schema(run.get("schema"), str(file))
             return run
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
+            raise FolderError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
 
 
 class Heading(msgspec.Struct):

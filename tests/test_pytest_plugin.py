@@ -52,7 +52,7 @@ def judged(out: Path) -> dict[str, tuple[str, int]]:
     records = list(read_records(out))
     promises, evidence = load_promises(), gather(records)
     return {
-        r["cell"]: (grade(r, promises, evidence.control(r)).grade.value, count(r, *WRONG))
+        r["cell"]: (grade(r, promises, evidence.control(r)).grade.value, count(dict(r), *WRONG))
         for r in cells_of(records)
     }
 
@@ -139,7 +139,14 @@ def test_killed_it_goes_on_and_judges_from_the_record_what_had_ended(
         os.killpg(run.pid, signal.SIGKILL)
     before = ran(out)
     assert 3 <= len(before) < 12
-    again = ("--stress-resume", out, "--stress-fail-on", "interesting", *workers, "-ra")
+    again: tuple[str | Path, ...] = (
+        "--stress-resume",
+        out,
+        "--stress-fail-on",
+        "interesting",
+        *workers,
+        "-ra",
+    )
     first = run_pytest(tmp_path, *again)
     assert first.returncode == 1, first.stdout + first.stderr
     after = ran(out)
