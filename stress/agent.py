@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,9 @@ LINKINGS = (("-static-pie",), ("-static",), ())
 """Ways to link, the first that works: an emulator or a board may have none of our libraries."""
 
 BUILD_SECONDS = 300.0
+
+KEPT = 4
+"""Agents that stay in the user's cache, those that were wanted last."""
 
 SUFFIXES = (".c", ".h", ".S", ".inc", "")
 """Of what decides what the agent is."""
@@ -90,6 +94,13 @@ def build(target: Path, environment: Mapping[str, str] = os.environ) -> None:
     raise HostError(f"the agent cannot be compiled by {shlex.join(compiler)}: {last}")
 
 
+def _forget_old(folder: Path) -> None:
+    """Remove the agents in `folder` that were not wanted for longest: each version of the sources leaves one."""
+    agents = [path for path in folder.glob(f"{NAME}-*") if not path.suffix]  # a suffix: it is being built
+    for path in sorted(agents, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
 def built(environment: Mapping[str, str] = os.environ) -> Path:
     """Return an agent for this machine, compiled into the user's cache the first time that it is wanted.
 
@@ -101,12 +112,15 @@ def built(environment: Mapping[str, str] = os.environ) -> Path:
     folder = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stress"
     target = folder / f"{NAME}-{key}"
     if target.exists():
+        with suppress(OSError):  # of another user's, or on a disk that is read only
+            os.utime(target)
         return target
     scratch = folder / f"{target.name}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         build(scratch, environment)
         scratch.replace(target)
+        _forget_old(folder)
     except OSError as error:
         raise HostError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
     finally:

@@ -15,7 +15,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from stress.store import RECORDS, Heading, Line, decode, read_headings, reporting
+from stress.durable import reporting
+from stress.store import RECORDS, Heading, Line, decode, read_headings
 
 
 class _Region(TypedDict, total=False):

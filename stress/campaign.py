@@ -52,6 +52,8 @@ class Campaign:
     deadline: float = math.inf
     retry: bool = False
     boot: str = field(default_factory=boot_id)
+    _begun: list[Plan] = field(default_factory=list)
+    """Those whose start line may be stored and whose end is not: before there is a worker, too."""
     _running: dict[int, Running] = field(default_factory=dict)
 
     def run(self, tell: Callable[[Progress], None]) -> None:
@@ -63,9 +65,7 @@ class Campaign:
         Raises:
             StoreError: a record could not be stored; nothing that was stored before is lost.
         """
-        self.store_skips()
-        if not self.retry:
-            self._report_fallen()
+        self.take_stock()
         known = self._known()
         pending = [plan for plan in self.plans if plan_id(as_dict(plan)) not in known]
         # Order decides what a run that is cut short has seen, and a machine's mood drifts: neither should follow
@@ -74,25 +74,62 @@ class Campaign:
         try:
             self._drive(pending, tell)
         finally:
-            for running in self._running.values():
-                running.abandon()
-                with suppress(StoreError):  # on a full disk nothing can be taken back
-                    self.folder.append_record(taken_back(self.start_line(running.plan)))
-            self._running.clear()
+            self._abandon()
+
+    def run_one(self, plan: Plan) -> dict[str, Any]:
+        """Run `plan` and return its record; the record that the folder has of it, if it has one.
+
+        Raises:
+            KeyboardInterrupt, StoreError: as `run`.
+        """
+        name = plan_id(as_dict(plan))
+        for record in self.records:
+            if record["type"] == "end" and record["id"] == name:
+                return record
+        try:
+            return self._finish(self._start(plan))
+        finally:
+            self._abandon()
+
+    def take_stock(self) -> None:
+        """Store what is known before anything is run: what cannot be, and what took the machine down."""
+        self.store_skips()
+        if not self.retry:
+            self._report_fallen()
+
+    def _start(self, plan: Plan) -> Running:
+        self._begun.append(plan)
+        self.folder.append_record(self.start_line(plan))
+        running = Running(plan, self.command)
+        self._running[id(running)] = running
+        return running
+
+    def _finish(self, running: Running) -> dict[str, Any]:
+        record, events = running.finish()
+        del self._running[id(running)]
+        self.store(record, events)
+        self._begun.remove(running.plan)
+        return record
+
+    def _abandon(self) -> None:
+        """Kill and forget what is running."""
+        for running in self._running.values():
+            running.abandon()
+        self._running.clear()
+        for plan in self._begun:
+            with suppress(StoreError):  # on a full disk nothing can be taken back
+                self.folder.append_record(taken_back(self.start_line(plan)))
+        self._begun.clear()
 
     def _drive(self, pending: list[Plan], tell: Callable[[Progress], None]) -> None:
         total, done = len(pending), 0
         while self._in_time(pending):
             for plan in list(self._startable(pending)):
                 pending.remove(plan)
-                self.folder.append_record(self.start_line(plan))
-                running = Running(plan, self.command)
-                self._running[id(running)] = running
+                self._start(plan)
                 tell(Progress(done, total, self._left(pending), None, self._names()))
             for running in self._ended():
-                del self._running[id(running)]
-                record, events = running.finish()
-                self.store(record, events)
+                record = self._finish(running)
                 done += 1
                 tell(Progress(done, total, self._left(pending), record, self._names()))
 
@@ -142,9 +179,7 @@ class Campaign:
         """Store what became of a cell: its events, then its record, after which it counts as run."""
         record |= {"vendor": self.vendor, "host": self.host}
         self.records.append(record)
-        if events:
-            self.folder.append_events([{"id": record["id"], **event} for event in events])
-        self.folder.append_record(record)
+        self.folder.append_end(record, [{"id": record["id"], **event} for event in events])
 
     def _known(self) -> set[str]:
         return {record["id"] for record in self.records if record["type"] == "end"}

@@ -27,11 +27,31 @@ FAIL_ON = ",".join(grade.lower() for grade in Grade if grade in severity.FAIL_ON
 _many: dict[str, Any] = {"multiple": True, "metavar": "NAMES"}
 
 
+class _Command(click.Command):
+    """A command that takes no empty text for a value: a variable that a job has not set is no wish for the default."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(context, args)
+        for parameter in self.params:
+            value = context.params.get(parameter.name or "")
+            given = (
+                context.get_parameter_source(parameter.name or "") is not click.core.ParameterSource.DEFAULT
+            )
+            if given and (value == "" or (isinstance(value, tuple) and "" in value)):
+                raise UsageError(f"{parameter.opts[0]}: is empty; give a value, or leave it out")
+        return rest
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
 @click.group(
+    cls=_Group,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
-    }
+    },
 )
 @click.version_option(__version__, prog_name="stress")
 @click.option(
@@ -200,8 +220,11 @@ def run(
     """
     from stress.matrix import parse_seconds
     from stress.session import Session
+    from stress.store import read_run
 
     how = vendor, severity.parse_grades(fail_on, "--fail-on"), baseline
+    if baseline:
+        read_run(baseline)  # what is no run is refused before anything is run
     ends = parse_seconds(deadline, "--deadline") if deadline is not None else 0.0
     if retry and not resume:
         raise UsageError("--retry: there is nothing to run again; give --resume DIR too")
@@ -415,6 +438,8 @@ def compare(folders: tuple[str, ...], style: str, fail_on: str, factor: float, v
     from stress.compare import compare as hold
     from stress.session import read_reading
 
+    if factor != factor:
+        raise UsageError("--factor: nan is no number; give 1 or more")
     if len(folders) < 2:
         raise UsageError("compare: one run alone has not changed; give two folders or more")
     bad = severity.parse_grades(fail_on, "--fail-on")
@@ -502,6 +527,10 @@ def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _nowhere() -> TextIOWrapper:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
 def _forget_stdout() -> None:
     """Have the interpreter flush what is left of stdout, at its exit, to where it does no harm."""
     with open(os.devnull, "w") as nowhere, suppress(OSError, ValueError):
@@ -526,6 +555,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status; every error is one line on stderr."""
     signal.signal(signal.SIGTERM, _interrupt)  # a lab's `timeout` deserves the summary that Ctrl-C gets
+    # Before a file of ours takes the number of a stream that is closed.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is no reason to show nothing
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

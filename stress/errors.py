@@ -37,5 +37,11 @@ class StoreError(StressError):
     """A run folder cannot be read, written or continued."""
 
 
+class FolderError(StoreError):
+    """What was given is no run folder, or cannot become one."""
+
+    exit_status = 2
+
+
 class UnsupportedError(StressError):
     """This machine lacks what a cell needs: the cell is skipped, with this text as the reason."""

@@ -24,6 +24,9 @@ from stress.topology import pack, parse_cpu_list, placements
 OVERHEAD_SECONDS = 0.05
 """What starting a worker, ending it and storing its record add to a cell (measured on a 2-CPU guest)."""
 
+PLANS_MAX = 1_000_000
+"""A run's cells, each as often as it is repeated: what memory and a year have room for."""
+
 UNDER_OVERHEAD_SECONDS = 0.4
 """The same where a prefix, perhaps an emulator, starts an agent for it, and another for its byte mixes."""
 
@@ -253,6 +256,9 @@ def build(request: Request, host: Host) -> Matrix:
         run = [_on(cell, lanes[i * len(lanes) // len(run)]) for i, cell in enumerate(run)]
     run += companions(run)
     loads = Counter(cell.placement.cpus for cell in run)
+    if len(run) * request.repeat > PLANS_MAX:
+        text = f"{request.repeat} times {len(run)} cells is more than {PLANS_MAX:,}"
+        raise UsageError(f"--repeat: {text}; give fewer, or begin several runs")
     depth = (max(loads.values()) if one_relation else len(run)) * request.repeat
     overhead = UNDER_OVERHEAD_SECONDS if host.under else OVERHEAD_SECONDS
     seconds = _seconds(request, depth, overhead)

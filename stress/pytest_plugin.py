@@ -1,34 +1,41 @@
 """`pytest --stress-cases NAMES`: every cell is an item. Without the option nothing is imported and nothing happens.
 
 Cells that share a CPU are one xdist group, controls and witnesses first, so that `-n auto` runs side by side what
-does not disturb itself, and a cell is judged with its evidence at hand. One process keeps the run folder: the
-workers' records reach it with their reports.
+does not disturb itself, and a cell is judged with its evidence at hand. One process holds the run folder; the workers
+join it, so that each can say on the disk what it is about to run.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:  # what is imported only where the option is given
-    from stress.host import Host
-    from stress.matrix import Request
+    from stress.matrix import Matrix, Request
     from stress.model import Plan
     from stress.session import Session
 
 WORDS = ("cases", "regimes", "sites", "stores", "provoke", "placements")
 """Options that are those of `stress run`, with their meaning and default."""
 
+OURS = re.compile(r"(?<!\S)(?<!run )--(?=[a-z])(?!stress-)")
+"""Before the name of an option of `stress run` that an error speaks of, unless it speaks of that command."""
+
 GROUP = "xdist_group"
+FOLDER = "stress_folder"
+"""Under which a worker of xdist is told the run folder."""
+
 REQUEST: pytest.StashKey[Request] = pytest.StashKey()
-HOST: pytest.StashKey[Host] = pytest.StashKey()
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
+MATRIX: pytest.StashKey[Matrix] = pytest.StashKey()
 BAD: pytest.StashKey[set[str]] = pytest.StashKey()
-RECORDS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stress-out", metavar="DIR", help="the run folder; by default a new one in ./stress-runs"
     )
+    group.addoption(
+        "--stress-resume", metavar="DIR", help="go on with this run; its cells are as they were then"
+    )
+    group.addoption("--stress-retry", action="store_true", help="run again what the machine went down under")
+
+
+def _is_asked_for(config: pytest.Config) -> bool:
+    return bool(config.getoption("stress_cases")) or config.getoption("stress_resume") is not None
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -56,67 +71,95 @@ def _is_worker(config: pytest.Config) -> bool:
 @pytest.hookimpl(tryfirst=True)  # before xdist, which takes `-n` to mean `--dist load`
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Have xdist keep groups together: cells that share a CPU may not run side by side."""
-    if not config.getoption("stress_cases") or not getattr(config.option, "numprocesses", None):
+    if not _is_asked_for(config) or not getattr(config.option, "numprocesses", None):
         return
     if config.option.dist == "no":
         config.option.dist = "loadgroup"
     if config.option.dist != "loadgroup":
-        raise pytest.UsageError(
-            "--stress-cases needs --dist loadgroup: cells that share a CPU run one by one"
-        )
+        raise pytest.UsageError("cells need --dist loadgroup: cells that share a CPU run one by one")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the request; the seed that is drawn here is the same in every xdist worker."""
-    if not config.getoption("stress_cases"):
+    """Read the options; what a worker of xdist runs, it reads from the run folder."""
+    if not _is_asked_for(config):
         return
-    if _is_worker(config):  # it reads the command line anew, where `-n` alone does not say how to distribute
-        config.option.loadgroup = True
-    import secrets
-
-    from stress.matrix import Request, parse_seconds
     from stress.severity import parse_grades
 
     config.addinivalue_line("markers", "stress: a cell of cross-modifying code, run on real CPUs")
-    if config.option.stress_seed is None:
-        config.option.stress_seed = secrets.randbits(32)
-    chosen = {word: (text,) for word in WORDS if (text := config.getoption(f"stress_{word}"))}
-    seconds = config.getoption("stress_seconds")
     with _one_line():
-        config.stash[REQUEST] = Request(
-            **chosen,  # type: ignore[arg-type]
-            cpus=config.getoption("stress_cpus"),
-            seed=config.option.stress_seed,
-            seconds=parse_seconds(seconds, "--stress-seconds") if seconds else None,
-        )
         config.stash[BAD] = parse_grades(config.getoption("stress_fail_on"), "--stress-fail-on")
-    config.stash[RECORDS] = []
+        if _is_worker(
+            config
+        ):  # it reads the command line anew, where `-n` alone does not say how to distribute
+            config.option.loadgroup = True
+        elif config.getoption("stress_resume") is None:
+            config.stash[REQUEST] = _request(config)
+
+
+def _request(config: pytest.Config) -> Request:
+    import secrets
+
+    from stress.matrix import Request, parse_seconds
+
+    chosen = {word: (text,) for word in WORDS if (text := config.getoption(f"stress_{word}"))}
+    seconds, seed = config.getoption("stress_seconds"), config.getoption("stress_seed")
+    return Request(
+        **chosen,  # type: ignore[arg-type]
+        cpus=config.getoption("stress_cpus"),
+        seed=secrets.randbits(32) if seed is None else seed,
+        seconds=parse_seconds(seconds, "--stress-seconds") if seconds else None,
+    )
 
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn our errors into pytest's own for wrong usage."""
+    """Turn our errors into pytest's own for wrong usage, with our options as they are called here."""
     from stress.errors import StressError
 
     try:
         yield
     except StressError as error:
-        raise pytest.UsageError(" ".join(str(error).split())) from error
+        text = " ".join(str(error).split())
+        raise pytest.UsageError(re.sub(OURS, "--stress-", text)) from error
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Begin the run folder, in the one process that keeps it."""
+    """Begin the run folder, go on with one, or join the one that the other process of xdist holds."""
     config = session.config
-    if REQUEST not in config.stash or _is_worker(config) or config.option.collectonly:
+    if not _is_asked_for(config):
         return
+    from stress.host import read_host
+    from stress.matrix import build
+
+    with _one_line():
+        if config.option.collectonly and REQUEST in config.stash:
+            config.stash[MATRIX] = build(config.stash[REQUEST], read_host())
+            return
+        begun = config.stash[SESSION] = _begin(config)
+        config.stash[MATRIX] = begun.matrix
+        if not (_is_worker(config) or config.option.collectonly):
+            begun.campaign.retry = config.getoption("stress_retry")
+            begun.campaign.take_stock()
+
+
+def _begin(config: pytest.Config) -> Session:
     import shlex
 
     from stress.session import Session
 
-    with _one_line():
-        command = shlex.join(["pytest", *sys.argv[1:]])
-        begun = Session.begin(config.stash[REQUEST], config.getoption("stress_out"), command)
-    config.pluginmanager.register(Keeper(begun), "stress-keeper")
+    if _is_worker(config):
+        return Session.resume(Path(vars(config)["workerinput"][FOLDER]), joined=True)
+    if (folder := config.getoption("stress_resume")) is not None:
+        return Session.resume(Path(folder))
+    command = shlex.join(["pytest", *sys.argv[1:]])
+    return Session.begin(config.stash[REQUEST], config.getoption("stress_out"), command)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist the run folder."""
+    if SESSION in node.config.stash:
+        node.workerinput[FOLDER] = str(node.config.stash[SESSION].path.resolve())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -125,7 +168,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Put the cells beside what else was collected."""
     report = yield
-    if isinstance(collector, pytest.Session) and REQUEST in collector.config.stash:
+    if isinstance(collector, pytest.Session) and MATRIX in collector.config.stash:
         report.result = [*report.result, Cells.from_parent(collector, name="stress", nodeid="stress")]
     return report
 
@@ -135,12 +178,7 @@ class Cells(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield an item a cell, in an order that no process changes."""
-        from stress.host import read_host
-        from stress.matrix import build
-
-        host = self.config.stash[HOST] = read_host()
-        with _one_line():
-            matrix = build(self.config.stash[REQUEST], host)
+        matrix = self.config.stash[MATRIX]
         rank = {"control": 0, "witness": 1}
         groups = _groups(matrix.plans)
         for plan in sorted(matrix.plans, key=lambda plan: rank.get(plan.cell.regime.role, 2)):
@@ -167,14 +205,18 @@ class GradeError(Exception):
     """A cell has a grade that fails; the text explains it."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which tells the scheduler the names of all items
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Name the group of a cell: xdist 3.8 appends it to a member that pytest 9.2 no longer makes the name of."""
-    items: list[Any] = [item for item in session.items if isinstance(item, CellItem)]
+def keep_groups(items: Iterable[Any]) -> None:
+    """Name the groups of items: xdist 3.8 appends them to a member that pytest 9.2 no longer makes the name of."""
     for item in items:
         name = item.__dict__.get("_nodeid")
         if name and hasattr(item, "_id"):
             item._id = type(item._id).parse(name)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist, which tells the scheduler the names of all items
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have cells that share a CPU stay together."""
+    keep_groups(item for item in session.items if isinstance(item, CellItem))
 
 
 class CellItem(pytest.Item):
@@ -183,42 +225,39 @@ class CellItem(pytest.Item):
     def __init__(self, *, plan: Plan | None, **more: Any) -> None:
         super().__init__(**more)
         self.plan = plan
-        self.kept: dict[str, Any] | None = None
         self.add_marker("stress")
 
     def runtest(self) -> None:
-        """Run the cell and judge it."""
+        """Run the cell, unless its run folder has its record, and judge it."""
         from stress.model import Status
-        from stress.runner import Running
 
         assert self.plan is not None  # those without one carry the mark `skip`
-        record, events = Running(self.plan).finish()
-        host = self.config.stash[HOST]
-        record |= {"vendor": host.vendor, "host": host.fingerprint}
-        self.kept = {"record": record, "events": events}
-        self.config.stash[RECORDS].append(record)
+        session = self.config.stash[SESSION]
+        record = session.campaign.run_one(self.plan)
         if record["status"] == Status.SKIPPED:
             pytest.skip(record["reason"])
         if record["status"] != Status.OK:
             raise GradeError(f"{record['status']}: {record['reason']}")
         if record["role"] == "cell":
-            self._judge(record)
+            self._judge(record, session)
 
-    def _judge(self, record: dict[str, Any]) -> None:
+    def _judge(self, record: dict[str, Any], session: Session) -> None:
         from stress.evidence import gather
         from stress.explain import explain
         from stress.grade import grade
         from stress.promises import load_promises
 
-        records, promises = self.config.stash[RECORDS], load_promises()
+        records, promises = session.records, load_promises()
         verdict = grade(record, promises, gather(records).control(record))
         self.user_properties.append(("grade", verdict.grade.value))
         if verdict.grade in self.config.stash[BAD]:
-            raise GradeError(explain(records, record["id"], promises, self.config.stash[HOST].isa))
+            raise GradeError(explain(records, record["id"], promises, session.host.isa))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return why it failed in words; a traceback only where the plugin itself is wrong."""
-        if isinstance(excinfo.value, GradeError):
+        from stress.errors import StressError
+
+        if isinstance(excinfo.value, GradeError | StressError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -227,36 +266,25 @@ class CellItem(pytest.Item):
         return self.path, 0, self.name
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send the record along: xdist carries a report's attributes to the process that keeps the folder."""
-    report = yield
-    if isinstance(item, CellItem) and report.when == "call" and item.kept:
-        report.stress = item.kept  # type: ignore[attr-defined]
-    return report
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table that `stress run` prints."""
+    if SESSION not in config.stash or config.option.collectonly:
+        return
+    from stress.formats import write
+    from stress.store import read_records
+
+    session = config.stash[SESSION]
+    session.records[:] = read_records(session.path)  # what the workers of xdist stored, too
+    terminalreporter.section("stress")
+    terminalreporter.write(write("table", session.reading()))
+    terminalreporter.write_line(f"records in {session.path}")
+    if left := session.cells_left:
+        terminalreporter.write_line(
+            f"{left} cells were not run; go on with: pytest --stress-resume {session.path}"
+        )
 
 
-class Keeper:
-    """Stores what the cells' reports bring, and sums it up: of the one process that keeps the run folder."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Store a cell's record as soon as it is known."""
-        kept = getattr(report, "stress", None)
-        if kept:
-            self.session.campaign.store(kept["record"], kept["events"])
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the table that `stress run` prints."""
-        from stress.formats import write
-
-        self.session.campaign.store_skips()
-        terminalreporter.section("stress")
-        terminalreporter.write(write("table", self.session.reading()))
-        terminalreporter.write_line(f"records in {self.session.path}")
-
-    def pytest_unconfigure(self) -> None:
-        """Let others write to the folder."""
-        self.session.folder.close()
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let others write to the folder."""
+    if SESSION in config.stash:
+        config.stash[SESSION].folder.close()

@@ -108,14 +108,14 @@ class Session:
         return Session(request, host, under, RunFolder.create(Path(out) if out else _new_folder(), run), [])
 
     @staticmethod
-    def resume(path: Path) -> Session:
-        """An unfinished run, to go on with.
+    def resume(path: Path, joined: bool = False) -> Session:
+        """An unfinished run, to go on with; `joined`: for a process that was started by the one that does.
 
         Raises:
             StoreError: `path` holds no run, or the run of another machine.
             HostError: it was begun on CPUs that may not be used now.
         """
-        folder = RunFolder.open(path)
+        folder = RunFolder.join(path) if joined else RunFolder.open(path)
         missing = {"fingerprint", "request", "host"} - set(folder.run)
         if missing:
             raise StoreError(

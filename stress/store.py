@@ -1,23 +1,24 @@
 """A run is a folder that survives anything: `run.json`, `records.jsonl`, `events.jsonl`.
 
 A line is one JSON object, written with one `write` and synced before the call returns, so that a kill or a
-power cut costs at most the line being written. That has no newline: readers ignore it, writers cut it off.
+power cut costs at most the line being written. That has no newline: readers ignore it, writers cut it off. A cell's
+events come before its end record and count with it: whoever goes on cuts off those that none followed.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
-from stress.errors import StoreError
+from stress.durable import append, lock, open_file, open_lines, reporting, sync_names, write_atomically
+from stress.errors import FolderError, StoreError
 
 SCHEMA = 1
 RUN = "run.json"
@@ -25,30 +26,29 @@ RECORDS = "records.jsonl"
 EVENTS = "events.jsonl"
 HALF_WRITTEN = RUN + ".tmp"
 
-REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or give another --out"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "give an --out that can be written"),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "give an --out that is a folder"),
-    errno.EAGAIN: "another run writes to it: wait for its end or give another --out",
-}
-"""errno -> what the user can do. EAGAIN comes from the lock alone."""
-
 Line = dict[str, Any]
 
 
 class RunFolder:
-    """One run's folder, open for appending by this process alone. Use `create` or `open`; close when done."""
+    """One run's folder, open for appending by the processes of this run alone; close when done.
 
-    def __init__(self, path: Path, run: Line) -> None:
+    One of them holds it: use `create` or `open`. Others that it starts `join` it.
+    """
+
+    def __init__(self, path: Path, run: Line, joined: bool = False) -> None:
         self.path = path
         self.run = run
-        self._records = _open_lines(path / RECORDS)
-        try:
-            self._events = _open_lines(path / EVENTS)
-            _sync_names(path)
-        except StoreError:
-            os.close(self._records)
-            raise
+        with ExitStack() as opened:
+            self._turn = open_file(path / RUN, os.O_RDWR)
+            opened.callback(os.close, self._turn)
+            self._records = open_lines(path / RECORDS, joined)
+            opened.callback(os.close, self._records)
+            self._events = open_lines(path / EVENTS, joined)
+            opened.callback(os.close, self._events)
+            if not joined:
+                self._cut_orphans()
+                sync_names(path)
+            self._opened = opened.pop_all()
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], run: Mapping[str, Any]) -> Self:
@@ -60,15 +60,15 @@ class RunFolder:
             StoreError: the folder holds something already, or cannot be made or written.
         """
         path = Path(path)
-        with reporting(path, "cannot make the folder"):
+        with reporting(path, "cannot make the folder", FolderError):
             path.mkdir(parents=True, exist_ok=True)
             held = {entry.name for entry in path.iterdir()} - {HALF_WRITTEN}
         if RUN in held:
-            raise StoreError(f"{path}: holds a run already; go on with --resume, or give another --out")
+            raise FolderError(f"{path}: holds a run already; go on with --resume, or give another --out")
         if held:
-            raise StoreError(f"{path}: is not empty and holds no run; give a new folder or an empty one")
+            raise FolderError(f"{path}: is not empty and holds no run; give a new folder or an empty one")
         header = {"schema": SCHEMA, **run}
-        _write_atomically(path / RUN, json.dumps(header, indent=1, allow_nan=False) + "\n")
+        write_atomically(path / RUN, json.dumps(header, indent=1, allow_nan=False) + "\n")
         return cls(path, header)
 
     @classmethod
@@ -80,22 +80,60 @@ class RunFolder:
         """
         return cls(Path(path), read_run(path))
 
-    def append_record(self, record: Mapping[str, Any]) -> None:
-        """Append one line to `records.jsonl`; it is on the disk when this returns.
+    @classmethod
+    def join(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the run folder at `path` for a process that was started by the one that holds it.
 
         Raises:
-            StoreError: it is not, and the file is as it was before.
+            StoreError: there is none, or it cannot be written.
         """
-        _append(self._records, self.path / RECORDS, [record])
+        return cls(Path(path), read_run(path), joined=True)
 
-    def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Append lines to `events.jsonl`, as `append_record` does: all of them or none."""
-        _append(self._events, self.path / EVENTS, events)
+    def append_record(self, record: Mapping[str, Any]) -> None:
+        """Append one line to `records.jsonl`; it is on the disk when this returns. Raises as `append_end`."""
+        self.append_end(record, ())
+
+    def append_end(self, record: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
+        """Append `events` to `events.jsonl`, all of them or none, then the record that they count with, to the disk.
+
+        Raises:
+            StoreError: the record is not stored, and the files are as they were before.
+        """
+        with self._alone():
+            before = os.fstat(self._events).st_size
+            if data := _lines(events):
+                append(self._events, self.path / EVENTS, data)
+            try:
+                append(self._records, self.path / RECORDS, _lines([record]))
+            except StoreError:
+                with suppress(OSError):  # else who goes on does it
+                    os.ftruncate(self._events, before)
+                raise
 
     def close(self) -> None:
-        """Let other processes write to the folder."""
-        os.close(self._records)
-        os.close(self._events)
+        """Let other runs write to the folder."""
+        self._opened.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Take turns with who joined: who cannot write all of a line cuts it off, and nothing may stand behind it."""
+        with reporting(self.path, "cannot lock"):
+            lock(self._turn, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock(self._turn, fcntl.LOCK_UN)
+
+    def _cut_orphans(self) -> None:
+        """Cut off the events at the end whose cell has no end record: it will be run again, and leave its own."""
+        size = kept = 0
+        ended = {heading.id for heading, _, _ in read_headings(self.path) if heading.type == "end"}
+        for size, event in _numbered(self.path / EVENTS):
+            if event.get("id") in ended:
+                kept = size
+        if kept < size:
+            with reporting(self.path / EVENTS, "cannot write"):
+                os.ftruncate(self._events, kept)
 
 
 def read_run(path: str | os.PathLike[str]) -> Line:
@@ -111,7 +149,7 @@ def read_run(path: str | os.PathLike[str]) -> Line:
             _check_schema(run.get("schema"), str(file))
             return run
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
+            raise FolderError(f"{path}: is no run folder, it has no {RUN}; give what --out was") from None
 
 
 class Heading(msgspec.Struct):
@@ -171,13 +209,19 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[Line]:
     Raises:
         StoreError: a complete line is no event; the text names file and line.
     """
-    file = Path(path) / EVENTS
+    return (event for _, event in _numbered(Path(path) / EVENTS))
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, Line]]:
+    """Yield each object of `file`, and the offset of the byte behind its line; none where there is no file."""
     if not file.exists():
         return
+    end = 0
     with reporting(file, "cannot read"), file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n"):
-                yield decode(line, f"{file}:{number}")
+                end += len(line)
+                yield end, decode(line, f"{file}:{number}")
 
 
 def decode(line: bytes, where: str | os.PathLike[str], by: Callable[[bytes], Any] = _value) -> Line:
@@ -196,85 +240,5 @@ def _check_schema(schema: Any, where: str) -> None:
         raise StoreError(f"{where}: has schema {schema!r}, we read {SCHEMA}; use its own version")
 
 
-def _append(descriptor: int, file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    compact = (json.dumps(line, separators=(",", ":"), allow_nan=False) for line in lines)
-    data = "".join(f"{text}\n" for text in compact).encode()
-    if not data:
-        return
-    before = os.fstat(descriptor).st_size
-    with reporting(file, "cannot write"):
-        try:
-            written = os.write(descriptor, data)
-            if written < len(data):
-                raise OSError(errno.ENOSPC, f"no space for more than {written} of {len(data)} bytes")
-            os.fsync(descriptor)
-        except OSError:
-            with suppress(OSError):  # else the next writer does it
-                os.ftruncate(descriptor, before)
-            raise
-
-
-def _open_lines(file: Path) -> int:
-    """Return a descriptor that appends to `file`, locked for us, with an unterminated last line cut off."""
-    with reporting(file, "cannot open"):
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor)
-            _cut_tail(descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise
-    return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    """Lock, where the file system can: two writers would cut off each other's lines."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-
-
-def _cut_tail(descriptor: int) -> None:
-    size = end = os.fstat(descriptor).st_size
-    while end > 0:
-        begin = max(0, end - 65536)
-        kept = os.pread(descriptor, end - begin, begin).rfind(b"\n") + 1
-        end = begin + kept
-        if kept:
-            break
-    if end < size:
-        os.ftruncate(descriptor, end)
-
-
-def _write_atomically(file: Path, text: str) -> None:
-    """Make `file` hold `text` or leave it as it was; durable once the folder's names are synced."""
-    scratch = file.with_name(HALF_WRITTEN)
-    with reporting(file, "cannot write"), scratch.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-        scratch.replace(file)
-
-
-def _sync_names(path: Path) -> None:
-    """Make the names in `path` durable, and its own name where we may read its parent."""
-    parent = path.resolve().parent
-    with reporting(path, "cannot sync"):
-        for folder in (path, parent) if os.access(parent, os.R_OK) else (path,):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-@contextmanager
-def reporting(path: Path, what: str) -> Iterator[None]:
-    """Turn what the system refuses into one line with the path and a remedy."""
-    try:
-        yield
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "check the folder or give another --out")
-        raise StoreError(f"{path}: {what}: {error.strerror or error}; {remedy}") from error
+def _lines(objects: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(json.dumps(o, separators=(",", ":"), allow_nan=False).encode() + b"\n" for o in objects)

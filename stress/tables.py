@@ -80,6 +80,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises CaseError where it cannot be read, is not UTF-8 or is not TOML.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would have us wait, a device would never end
+            raise refuse(path, "file", "is no regular file; give one")
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise refuse(path, "file", f"cannot be read ({error.strerror}); give a readable file") from None

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stress.pytest_plugin import keep_groups
+
 CPUS_TO_RACE = 2
 
 
@@ -35,12 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which tells the scheduler the names of all items
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep the group together: xdist 3.8 appends it to a member that pytest 9.2 no longer makes the name of."""
+    """Have hardware tests stay together, or refuse to begin."""
     items: list[Any] = session.items if getattr(session.config.option, "loadgroup", False) else []
+    keep_groups(items)
     for item in items:
-        name = item.__dict__.get("_nodeid")
-        if name:
-            item._id = type(item._id).parse(name)
         if item.get_closest_marker("hardware") and not item.nodeid.endswith("@hardware"):
             raise pytest.UsageError(
                 "this pytest-xdist does not keep hardware tests together with this pytest"

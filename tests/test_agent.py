@@ -261,6 +261,22 @@ def test_what_is_no_plan_is_refused_in_one_line(program: Path, data: bytes) -> N
         ("[1e]", "a digit"),
         (" " * (5 << 20), "is longer than"),
     ],
+    ids=[
+        *(
+            "nothing",
+            "cut",
+            "more",
+            "twice",
+            "deep",
+            "escape",
+            "overlong",
+            "surrogate",
+            "zero",
+            "point",
+            "e",
+            "long",
+        )
+    ],
 )
 def test_json_is_read_strictly(program: Path, text: str | bytes, what: str) -> None:
     assert what in refused(told(program, text=text))
@@ -295,6 +311,25 @@ def test_a_descriptor_that_is_no_black_box_is_left_alone(program: Path, tmp_path
 def test_it_needs_no_library(program: Path) -> None:
     headers = subprocess.run(["readelf", "-l", program], capture_output=True, text=True, check=True).stdout
     assert "INTERP" not in headers, "no static C library here; on Debian: apt install libc6-dev"
+
+
+def test_the_cache_keeps_the_agents_that_were_wanted_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "build", lambda target, _: target.touch())
+    there = tmp_path / "stress"
+    there.mkdir()
+    for n in range(6):
+        old = there / f"{agent.NAME}-{n}"
+        old.touch()
+        os.utime(old, (n, n))
+    (there / f"{agent.NAME}-7.123").touch()  # somebody else's, half built
+    made = agent.built({"XDG_CACHE_HOME": str(tmp_path)})
+    kept = {f"{agent.NAME}-{n}" for n in (3, 4, 5)} | {made.name, f"{agent.NAME}-7.123"}
+    assert set(os.listdir(there)) == kept
+    os.utime(made, (1, 1))
+    assert agent.built({"XDG_CACHE_HOME": str(tmp_path)}) == made
+    assert made.stat().st_mtime > 1
 
 
 def test_a_compiler_that_fails_or_compiles_for_something_else_is_told(tmp_path: Path) -> None:

@@ -187,15 +187,15 @@ def test_a_store_that_fails_ends_the_run_and_every_worker(
     folder: RunFolder, pretend: type[Pretend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lanes = [a_plan(n, 2 * (n % 3), 2 * (n % 3) + 1) for n in range(9)]
-    append, calls = RunFolder.append_record, []
+    append, calls = RunFolder.append_end, []
 
-    def failing(self: RunFolder, record: dict[str, Any]) -> None:
+    def failing(self: RunFolder, record: dict[str, Any], events: Any) -> None:
         calls.append(record["type"])
         if calls.count("end") == 2:
             raise StoreError("disk full; free some space")
-        append(self, record)
+        append(self, record, events)
 
-    monkeypatch.setattr(RunFolder, "append_record", failing)
+    monkeypatch.setattr(RunFolder, "append_end", failing)
     with pytest.raises(StoreError, match="disk full"):
         make(folder, lanes).run(quiet)
     assert pretend.alive == []

@@ -89,14 +89,14 @@ def test_an_error_is_one_line_of_the_process_too(tmp_path: Path) -> None:
         ("--seconds inf", "--seconds: 'inf' is no duration"),
         ("--seconds -1", "--seconds: '-1' is no duration"),
         ("--seconds 0", "--seconds: '0' is no duration"),
-        ("--budget 0.01 --seconds=", "--seconds: '' is no duration"),
+        ("--budget 0.01 --seconds=", "--seconds: is empty"),
         ("--budget 0.01", "--budget: 0.01 s is too short"),
         ("--budget soon", "--budget: 'soon' is no duration"),
         ("--executions 0", "--executions: '0' is no positive whole number"),
-        ("--budget 0.01 --executions=", "--executions: '' is no positive whole number"),
+        ("--budget 0.01 --executions=", "--executions: is empty"),
         ("--executions 1e400", "--executions: '1e400' is no positive whole number"),
         ("--patches 1.5", "--patches: '1.5' is no positive whole number"),
-        ("--budget 0.01 --patches=", "--patches: '' is no positive whole number"),
+        ("--budget 0.01 --patches=", "--patches: is empty"),
         ("--cpus 99999", "--cpus 99999: CPU 99999 does not exist or is not allowed"),
         ("--cpus x", "--cpus 'x': give CPU numbers and ranges"),
         ("--executors 64", "executors beside a writer"),
@@ -142,7 +142,7 @@ def test_every_command_refuses_wrong_usage(args: str, text: str, refusal: Callab
 
 
 def test_an_unknown_run_to_report_is_one_line(tmp_path: Path) -> None:
-    assert "is no run folder" in complaint("report", tmp_path / "nope", status=cli.BROKEN)
+    assert "is no run folder" in complaint("report", tmp_path / "nope", status=cli.USAGE)
 
 
 @pytest.mark.parametrize(
@@ -203,26 +203,26 @@ def test_a_case_file_that_is_no_text_is_one_line(
 @pytest.mark.parametrize("where", ["/proc/nope", "/proc/self/nope", "/dev/null", "/sys/nope"])
 @two_cpus
 def test_an_output_folder_that_cannot_be_is_one_line(where: str, refusal: Callable[..., str]) -> None:
-    assert f"stress: {where}: " in refusal(*IDLE, "--out", where, status=cli.BROKEN)
+    assert f"stress: {where}: " in refusal(*IDLE, "--out", where)
 
 
 @two_cpus
 def test_a_file_in_place_of_the_output_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
-    assert "give an --out that is a folder" in complaint(*IDLE, "--out", tmp_path / "run", status=cli.BROKEN)
+    assert "give an --out that is a folder" in complaint(*IDLE, "--out", tmp_path / "run", status=cli.USAGE)
     assert (tmp_path / "run").read_text() == "mine"
 
 
 @two_cpus
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    assert "is not empty and holds no run" in complaint(*IDLE, "--out", tmp_path, status=cli.BROKEN)
+    assert "is not empty and holds no run" in complaint(*IDLE, "--out", tmp_path, status=cli.USAGE)
     assert os.listdir(tmp_path) == ["mine"]
 
 
 @pytest.mark.parametrize("where", ["/nonexistent", "/etc/passwd", "/proc"])
 def test_resuming_what_is_no_run_is_one_line(where: str, refusal: Callable[..., str]) -> None:
-    assert f"stress: {where}: is no run folder" in refusal("run", "--resume", where, status=cli.BROKEN)
+    assert f"stress: {where}: is no run folder" in refusal("run", "--resume", where)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
@@ -234,6 +234,46 @@ def test_resuming_or_reporting_a_damaged_run_is_one_line(
     assert str(tmp_path) in refusal("run", "--resume", tmp_path, status=cli.BROKEN)
     if "1" not in content:  # a report needs no more of the header than that
         assert str(tmp_path) in refusal("report", tmp_path, status=cli.BROKEN)
+
+
+@pytest.mark.parametrize(
+    "option", ["--out", "--resume", "--cpus", "--case-dir", "--sites", "--fail-on", "--profile", "--baseline"]
+)
+def test_an_empty_value_is_no_wish_for_the_default(option: str, refusal: Callable[..., str]) -> None:
+    assert f"{option}: is empty" in refusal("run", option, "")
+
+
+@pytest.mark.parametrize("args", [("--config",), ("run", "--regime-file")])
+def test_a_pipe_and_a_device_are_no_files_to_wait_for(
+    tmp_path: Path, args: tuple[str, ...], refusal: Callable[..., str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        more = ("run",) if args[0] != "run" else ()
+        assert f"{file}: file: is no regular file" in refusal(*args, file, *more)
+
+
+@two_cpus
+def test_a_baseline_that_is_no_run_is_refused_before_anything_is_run(
+    tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    assert "is no run folder" in refusal(*IDLE, "--baseline", tmp_path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@two_cpus
+def test_more_repeats_than_there_is_room_for_are_refused(refusal: Callable[..., str]) -> None:
+    assert "--repeat: " in refusal(*IDLE, "--repeat", "9" * 20)
+
+
+@pytest.mark.parametrize("args", [("list", "cases"), ("--help",), ("list", "cases", "--format", "json")])
+def test_a_stdout_that_is_closed_is_nobody_to_tell(args: tuple[str, ...]) -> None:
+    done = stress(*args, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (cli.CLEAN, "")
+
+
+def test_a_factor_that_is_no_number_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    assert "--factor" in refusal("compare", tmp_path, tmp_path, "--factor", "nan")
 
 
 def one_cpu() -> None:

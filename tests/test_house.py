@@ -53,7 +53,7 @@ LAYERS = (
     {"cases", "regimes", "host", "store", "under"},
     {"publish", "fits"},
     {"checks", "steps", "patterns", "ablations"},
-    {"mixes", "native", "topology", "stats", "sites", "tables"},
+    {"mixes", "native", "topology", "stats", "sites", "tables", "durable"},
     {"blackbox", "agent"},
     {"severity"},
     {"amalgam", "planned"},

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,8 +18,9 @@ import pytest
 from stress import cli
 from stress.matrix import Request, build
 from stress.plan import as_dict, plan_id
-from stress.store import EVENTS, RECORDS, read_records
+from stress.store import EVENTS, RECORDS, read_events, read_records
 from tests.support import (
+    ROOT,
     Record,
     here,
     is_alive,
@@ -86,6 +89,41 @@ def test_a_killed_controller_loses_no_finished_cell_and_leaves_nobody(tmp_path: 
     after = goes_on(out)
     assert [record for record in after if record["id"] in {r["id"] for r in before}] == before
     assert {record["status"] for record in after} == {"ok"}
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+from stress import cli, store
+
+append, events = store.append, []
+
+def dies_between(descriptor, file, data):
+    if events:
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(descriptor, file, data)
+    if file.name == store.EVENTS:
+        events.append(data)
+
+store.append = dies_between
+cli.main(sys.argv[1:])
+"""
+"""`stress`, killed as soon as the events of a cell are on the disk, before its end record is written."""
+
+
+@pytest.mark.hardware
+def test_events_whose_record_a_kill_cost_are_not_there_twice(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", KILLED_BETWEEN, *ARGS, str(SECONDS), "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    orphans = list(read_events(out))
+    (cell,) = {event["id"] for event in orphans}
+    assert cell not in {record["id"] for record in finished(out)}
+    goes_on(out)
+    after = list(read_events(out))
+    assert cell in {event["id"] for event in after}
+    assert not [event for event in after if event in orphans]
+    assert {event["id"] for event in after} <= everything()
 
 
 @pytest.mark.hardware

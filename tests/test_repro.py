@@ -56,8 +56,8 @@ def kept(folder: Path, plan: Plan) -> dict[str, Any]:
     record, events = run_plan(plan)
     host = {"isa": "x86_64", "vendor": "AuthenticAMD", "model_name": "made", "kernel": "made"}
     run = RunFolder.create(folder, {"run": "r", "host": host, "request": {}, "fingerprint": ""})
-    run.append_events([{"id": record["id"], **event} for event in events])
-    run.append_record(record | {"vendor": "AuthenticAMD", "host": "here"})
+    named = [{"id": record["id"], **event} for event in events]
+    run.append_end(record | {"vendor": "AuthenticAMD", "host": "here"}, named)
     run.close()
     return record
 

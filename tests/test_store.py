@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,7 +21,16 @@ from hypothesis import strategies as st
 
 from stress import store
 from stress.errors import StoreError
-from stress.store import EVENTS, HALF_WRITTEN, RECORDS, RUN, RunFolder, read_records, read_run
+from stress.store import (
+    EVENTS,
+    HALF_WRITTEN,
+    RECORDS,
+    RUN,
+    RunFolder,
+    read_events,
+    read_records,
+    read_run,
+)
 
 HEADER = {"seed": 7, "command": "stress run --cases all"}
 
@@ -141,12 +151,86 @@ def test_a_record_beyond_64_kib_is_one_line(tmp_path: Path) -> None:
     assert list(read_records(new_folder(tmp_path, big, record("b")))) == [big, record("b")]
 
 
+def events(path: Path) -> list[Any]:
+    return [event["n"] for event in read_events(path)]
+
+
+def some_events(name: str, *numbers: int) -> list[dict[str, Any]]:
+    return [{"id": name, "n": n} for n in numbers]
+
+
 def test_events_are_appended_together_and_none_is_nothing(tmp_path: Path) -> None:
     with closing(RunFolder.create(tmp_path, HEADER)) as folder:
-        folder.append_events([])
-        folder.append_events({"id": "a", "n": n} for n in range(3))
-    lines = (tmp_path / EVENTS).read_text().splitlines()
-    assert [json.loads(line)["n"] for line in lines] == [0, 1, 2]
+        folder.append_end(record("none"), [])
+        folder.append_end(record("a"), some_events("a", 0, 1, 2))
+    assert events(tmp_path) == [0, 1, 2]
+    assert [each["id"] for each in read_records(tmp_path)] == ["none", "a"]
+
+
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
+def test_events_that_no_end_record_follows_are_cut_off_by_who_goes_on(
+    tmp_path: Path, before: list[str]
+) -> None:
+    with closing(RunFolder.create(tmp_path, HEADER)) as folder:
+        for name in before:
+            folder.append_end(record(name), some_events(name, 1, 2))
+        folder.append_record(record("c", "start"))
+    whole = (tmp_path / EVENTS).read_bytes()
+    with (tmp_path / EVENTS).open("a") as lines:  # what a kill leaves between the one file and the other
+        lines.writelines(json.dumps(event) + "\n" for event in some_events("c", 7, 8))
+    with closing(RunFolder.join(tmp_path)):
+        assert events(tmp_path) == [1, 2] * len(before) + [7, 8]
+    with closing(RunFolder.open(tmp_path)) as folder:
+        assert (tmp_path / EVENTS).read_bytes() == whole
+        folder.append_end(record("c"), some_events("c", 9))
+    assert events(tmp_path) == [1, 2] * len(before) + [9]
+
+
+def test_events_go_where_their_record_cannot_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        written.append(descriptor)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    with closing(RunFolder.create(tmp_path, HEADER)) as folder:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(StoreError, match="free some space"):
+                folder.append_end(record("a"), some_events("a", 1))
+        assert (events(tmp_path), list(read_records(tmp_path))) == ([], [])
+
+
+def test_who_joins_appends_beside_who_holds_it_and_cuts_nothing_off(tmp_path: Path) -> None:
+    with closing(RunFolder.create(tmp_path, HEADER)) as held, closing(RunFolder.join(tmp_path)) as joined:
+        with (tmp_path / RECORDS).open("ab") as lines:
+            lines.write(b"{")
+        RunFolder.join(tmp_path).close()
+        assert (tmp_path / RECORDS).read_bytes() == b"{"
+        (tmp_path / RECORDS).write_bytes(b"")
+        joined.append_end(record("a"), some_events("a", 1))
+        held.append_end(record("b"), some_events("b", 2))
+        with pytest.raises(StoreError, match="another run writes to it"):
+            RunFolder.open(tmp_path)
+    assert [each["id"] for each in read_records(tmp_path)] == ["a", "b"]
+
+
+def test_processes_that_joined_take_turns(tmp_path: Path) -> None:
+    """While one is between its write and the cut that a full disk makes of it, nothing is written behind."""
+    with closing(RunFolder.create(tmp_path, HEADER)) as held, closing(RunFolder.join(tmp_path)) as joined:
+        done = threading.Thread(target=joined.append_record, args=(record("b"),))
+        with held._alone():
+            done.start()
+            done.join(0.2)
+            assert done.is_alive()
+            assert not list(read_records(tmp_path))
+        done.join(20)
+        assert [each["id"] for each in read_records(tmp_path)] == ["b"]
 
 
 def test_a_record_is_one_write_and_synced_before_append_returns(
