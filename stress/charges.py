@@ -25,6 +25,9 @@ MIN_ROTATION = 3
 SURE = 0.999
 """How sure it must be that executions ran a mix that is forbidden, and were not merely late."""
 
+FAR = 2
+"""Times as frequent as what lateness made a mix must be, for certain, before it is called anything else."""
+
 RAN = (Outcome.TORN, Outcome.FAULT, Outcome.HANG)
 """Outcomes that ran a mix of bytes."""
 
@@ -148,16 +151,16 @@ def _what_ran(record: Record, phase: Phase, outcome: Outcome) -> dict[Reading, t
 def _may_be_late(apart: Mapping[int, int], images: int) -> bool:
     """Whether mixes whose back is one image behind their front may be mixes whose back is all but one ahead of it.
 
-    An execution may take so long between two fetches that several patches come in between. Then others were late by
-    fewer, and no fewer of each number, for that takes less long: so all numbers from half the rotation on are compared
-    with this one, which no lateness makes more frequent than their mean.
+    An execution may take so long between two fetches that several patches come in between: an interrupt, or, where the
+    writer pauses for nothing, the transfer of a line, in which the rotation goes round more than once. Then others were
+    late by other numbers, and this one is not far more frequent than each of those from half the rotation on.
     """
     if images < MIN_ROTATION:
         return True
     others = range(images // 2, images - 1)
-    behind, between = apart.get(images - 1, 0), sum(apart.get(steps, 0) for steps in others)
-    least, _ = binomial_interval(behind, behind + between, SURE)
-    return least <= 1 / (len(others) + 1)
+    behind, most = apart.get(images - 1, 0), max(apart.get(steps, 0) for steps in others)
+    least, _ = binomial_interval(behind, behind + most, SURE)
+    return least <= FAR / (FAR + 1)
 
 
 def _judge(

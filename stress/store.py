@@ -126,6 +126,8 @@ class RunFolder:
 
     def _cut_orphans(self) -> None:
         """Cut off the events at the end whose cell has no end record: it will be run again, and leave its own."""
+        if not os.fstat(self._events).st_size:
+            return
         size = kept = 0
         ended = {heading.id for heading, _, _ in read_headings(self.path) if heading.type == "end"}
         for size, event in _numbered(self.path / EVENTS):

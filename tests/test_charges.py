@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -148,16 +149,33 @@ def lateness(behind: int, each: int) -> Record:
         (1, 0, Grade.INTERESTING),  # one execution is no proof: it may have taken fifteen patches
         (100, 100, Grade.INTERESTING),
         (40, 100, Grade.INTERESTING),
+        (150, 100, Grade.INTERESTING),
     ],
 )
 def test_who_took_long_between_two_instructions_is_not_accused(
     behind: int, each: int, expected: Grade
 ) -> None:
-    """Late by fifteen patches is no more frequent than late by eight to fourteen: only the excess is forbidden."""
+    """Late by fifteen patches is not far more frequent than late by eight to fourteen: only an excess is forbidden."""
     record = lateness(behind, each)
     assert graded(record) == expected
     told = [charge.what for charge in of(record) if charge.count == behind and "A'B" in charge.what]
     assert any("with several patches in between" in what for what in told) == (expected is Grade.INTERESTING)
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        (5416, 3288, 2969, 2797, 2487, 2379, 2119, 2296, 2000, 2289, 2100, 2415, 2379, 2734, 2710),
+        (6251, 3580, 1435, 1292, 1122, 1321, 1201, 1276, 1116, 1178, 1075, 1205, 1213, 1390, 1346),
+        (3531, 2371, 1969, 1868, 1522, 953, 749, 567, 670, 1428, 808, 1439, 1625, 2793, 2397),
+    ],
+)
+def test_a_writer_that_goes_round_the_rotation_in_a_fetch_accuses_nobody(apart: Sequence[int]) -> None:
+    """As a Zen 4 showed it, with 10^9 patches a second."""
+    record = planted(
+        "two-imm8", {f"000{n:x}": count for n, count in enumerate(apart[:-1], 1)} | {"0100": apart[-1]}
+    )
+    assert graded(record) == Grade.INTERESTING
 
 
 def test_a_mix_does_not_matter_where_the_promise_does_not_ask() -> None:
