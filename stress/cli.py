@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,10 @@ from stress import __version__, severity
 from stress.errors import StressError, UsageError
 from stress.formats import FORMATS, format_of, write
 from stress.model import Grade
+
+if TYPE_CHECKING:
+    from stress.reading import Reading
+    from stress.session import Session
 
 CLEAN, FOUND, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses: nothing at or above --fail-on; something was; usage; the harness failed; interrupted."""
@@ -237,17 +241,22 @@ def run(
     reading = session.reading(*how)
     if not live:
         click.echo(write(style, reading), nl=False)
+    sys.exit(_status(session, reading, finished, bool(how[1])))
+
+
+def _status(session: Session, reading: Reading, finished: bool, strict: bool) -> int:
+    """Say on stderr what a run did not do, and return its exit status; `strict`: findings fail."""
     if not finished:
         left = session.cells_left
         why = "out of time" if session.late else "interrupted"
         _say(f"{why}, {left} cells were not run; go on with: stress run --resume {session.path}")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     if session.harness_failed:
         _say(f"{session.harness_failed} cells failed in the harness, not on the CPU; see {session.path}")
     if session.died:
         _say(f"{session.died} cells were ended by the death of what is under test; see {session.path}")
-    found = reading.failed or (session.died and how[1])
-    sys.exit(FOUND if found else BROKEN if session.harness_failed else CLEAN)
+    found = reading.failed or (session.died and strict)
+    return FOUND if found else BROKEN if session.harness_failed else CLEAN
 
 
 @cli.command()
@@ -533,7 +542,7 @@ def _nowhere() -> TextIOWrapper:
 
 def _forget_stdout() -> None:
     """Have the interpreter flush what is left of stdout, at its exit, to where it does no harm."""
-    with open(os.devnull, "w") as nowhere, suppress(OSError, ValueError):
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 

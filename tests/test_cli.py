@@ -83,7 +83,10 @@ def test_an_error_is_one_line_of_the_process_too(tmp_path: Path) -> None:
         ("--regimes nope", "--regimes: 'nope' matches nothing; there are: "),
         ("--sites x7", "--sites: 'x7' is no site; give in"),
         ("--stores nope", "--stores: 'nope' matches nothing; there are: whole, "),
-        ("--provoke nope", "--provoke: 'nope' matches nothing; there are: executor-flush-tail, "),
+        (
+            "--provoke nope",
+            "--provoke: 'nope' matches nothing; there are: contend-tail, executor-flush-tail, ",
+        ),
         ("--placements nope", "no placement 'nope' on CPUs "),
         ("--seconds nan", "--seconds: 'nan' is no duration"),
         ("--seconds inf", "--seconds: 'inf' is no duration"),

@@ -348,7 +348,7 @@ def test_the_command_refuses_what_is_not_there_in_one_line(tmp_path: Path) -> No
     folder = run_folder(tmp_path / "run", ended(cell()))
     for arguments, wanted in (
         (["no-such-cell", "--run", folder], 2),
-        ([cell().name, "--run", tmp_path / "absent"], 3),
+        ([cell().name, "--run", tmp_path / "absent"], 2),
         ([cell().name], 3),
         ([], 2),
     ):

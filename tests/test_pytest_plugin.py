@@ -76,7 +76,10 @@ def test_it_gives_the_grades_that_stress_run_gives(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert len(ours) >= 60
     assert {cell: (ours[cell], theirs[cell]) for cell in ours if differ(ours[cell], theirs[cell])} == {}
-    assert sum(ours[cell][0] != theirs[cell][0] for cell in ours) <= len(ours) / 20
+    # CLEAN or UNPROVEN says how often the writer got round to it: near the number that is needed, both happen.
+    nothing = {Grade.CLEAN, Grade.UNPROVEN}
+    words = [{ours[cell][0], theirs[cell][0]} for cell in ours]
+    assert sum(len(both) > 1 and not both <= nothing for both in words) <= len(ours) / 20
     assert len({word for word, _ in ours.values()}) >= 2
     told = {
         case.get("name", "").rpartition("@cpus-")[0]: prop.get("value")

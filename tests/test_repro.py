@@ -68,7 +68,7 @@ def test_a_cell_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert is_one_line(done.stderr)
     done = stress("repro", "x", "--run", tmp_path / "none")
-    assert done.returncode == 3
+    assert done.returncode == 2
     assert is_one_line(done.stderr)
 
 
