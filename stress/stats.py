@@ -21,6 +21,7 @@ Tail = Callable[[float], tuple[float, float]]
 _STIRLING_FROM = 16  # from here on the series below is right to 1e-14
 _SMALLEST_TERM = 1e-17  # of the sum so far: below half an ulp
 _MANY = 10**8  # from here on Wilson and Hilferty's formula is right to 1e-13, and the sums below grow long
+_LARGE = 10**7  # from here on, on either side, Cornish and Fisher's expansion is right to 1e-12
 _CLOSE = 1e-10  # relative: Newton squares it, so the step taken last is exact
 
 
@@ -167,6 +168,8 @@ def _binomial_low(k: int, n: int, alpha: float) -> float:
         return 0.0
     if k == n:
         return math.exp(math.log(alpha) / n)
+    if min(k, n - k) >= _LARGE:
+        return _beta(k, n - k + 1, -_z(alpha))
 
     def at_least_k(p: float) -> tuple[float, float]:
         total = _sum_ratios(n - k, -1, k + 1, 1, p / (1 - p))
@@ -182,6 +185,8 @@ def _binomial_high(k: int, n: int, alpha: float) -> float:
         return 1.0
     if k == 0:
         return -math.expm1(math.log(alpha) / n)
+    if min(k, n - k) >= _LARGE:
+        return _beta(k + 1, n - k, _z(alpha))
 
     def at_most_k(p: float) -> tuple[float, float]:
         total = _sum_ratios(k, -1, n - k + 1, 1, (1 - p) / p)
@@ -191,6 +196,15 @@ def _binomial_high(k: int, n: int, alpha: float) -> float:
     # Halfway from k/n to 1 at most: at 1 itself the tail is 0 and has no logarithm.
     start = _guess(k + 1, _z(alpha) * math.sqrt(1 - k / n), k, min(high, (k + n) / 2))
     return _solve(at_most_k, math.log(alpha), k / n, high / n, start / n)
+
+
+def _beta(a: int, b: int, z: float) -> float:
+    """Return the quantile of Beta(a, b) at `z` standard deviations of a normal one (Cornish and Fisher), both large."""
+    n = a + b
+    skew = 2 * (b - a) * math.sqrt(n + 1) / ((n + 2) * math.sqrt(a * b))
+    excess = 6 * ((a - b) ** 2 * (n + 1) - a * b * (n + 2)) / (a * b * (n + 2) * (n + 3))
+    bent = z + skew * (z * z - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew * skew * (2 * z**3 - 5 * z) / 36
+    return a / n + math.sqrt(a * b / (n + 1)) / n * bent
 
 
 def _solve(tail: Tail, target: float, low: float, high: float, start: float) -> float:

@@ -7,6 +7,7 @@ counts there, so what happened before a SIGSEGV or a SIGKILL stays readable.
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import mmap
 import os
@@ -25,6 +26,7 @@ from stress.under import AgentError, Under
 
 def _quiet() -> None:
     """Leave Ctrl-C to the controller, and die with whoever started us."""
+    gc.disable()  # it would look at, and so copy, all that was inherited; what a worker leaves is freed with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from scipy.special import bdtr, gammaincc
 
+from stress import stats
 from stress.stats import binomial_interval, poisson_interval, rate_text, upper_bound_95
 
 EVENTS = [0, 1, 2, 3, 7, 50, 999, 10_000, 1_000_000, 1_000_000_000]
@@ -145,3 +146,14 @@ def test_rates_read_as_a_rate_a_bound_or_nothing() -> None:
     assert rate_text(0, 10**9) == "<3.0e-9"
     assert rate_text(10**13, 10**13) == "1.0e0"
     assert rate_text(0, 0) == "-"
+
+
+@pytest.mark.parametrize("trials", [2 * 10**7, 3 * 10**7, 10**9, 10**13])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_the_expansion_for_many_events_is_what_the_tails_give(
+    monkeypatch: pytest.MonkeyPatch, trials: int, confidence: float
+) -> None:
+    events = 10**7
+    near = stats.binomial_interval(events, trials, confidence)
+    monkeypatch.setattr(stats, "_LARGE", trials)
+    assert near == pytest.approx(stats.binomial_interval(events, trials, confidence), rel=1e-12)
