@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from stress.aggregate import ByRegime, RegimeLine, worst
+from stress.aggregate import ORDER, ByRegime, RegimeLine, worst
 from stress.cellview import CellView, Section, section_of
 from stress.charges import Record
 from stress.charts import Histogram, Place, paces, places, staleness
@@ -88,8 +89,11 @@ class Machine:
 
     @property
     def verdict(self) -> str:
-        """The grade in a sentence."""
-        return VERDICTS[self.grade].format(who="This machine")
+        """The grade in a sentence, about what was under test where that was not the machine."""
+        under = self.runs[0].get("host", {}).get("under", {})
+        return VERDICTS[self.grade].format(
+            who=Path(under["command"].split()[0]).name if under else "This machine"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,12 @@ def _machine(
         ran=_ran(cells),
         checks=(*controls_seen(evidence), *scores.rows()),
         held=tuple(r for r in claims if r.line.grade is Grade.CLEAN),
-        wrong=tuple(r for r in claims if r.line.grade not in (Grade.CLEAN, Grade.UNPROVEN)),
+        wrong=tuple(
+            sorted(
+                (r for r in claims if r.line.grade not in (Grade.CLEAN, Grade.UNPROVEN)),
+                key=lambda r: ORDER.index(r.line.grade),
+            )
+        ),
         unsettled=tuple(r for r in claims if r.line.grade is Grade.UNPROVEN),
         regimes=regimes,
         matrices=_matrices(regimes, promises),
@@ -257,7 +266,7 @@ def _row(regime: Regime, cases: Sequence[str]) -> tuple[CellView | None, ...]:
 def _name(header: Mapping[str, Any]) -> str:
     host = header.get("host", {})
     guest = ", a virtual machine" if host.get("hypervisor") else ""
-    under = f"{text} on " if (text := under_text(host.get("under", {}))) else ""
+    under = f"{text.replace('`', '')} on " if (text := under_text(host.get("under", {}))) else ""
     return f"{under}{host.get('model_name') or host.get('vendor') or 'a machine'}{guest}"
 
 

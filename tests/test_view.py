@@ -13,7 +13,7 @@ from stress.model import Grade, Status
 from stress.promises import load_promises
 from stress.view import Machine, noteworthy
 from tests.pages import AMD, INTEL, as_expected, clean, made, plans, run, stale, torn, varied
-from tests.support import aggregate
+from tests.support import aggregate, here
 
 PROMISES = load_promises()
 
@@ -77,6 +77,17 @@ def test_what_showed_nothing_and_ended_well_has_no_section() -> None:
     assert [s.cell.record["id"] for s in machine.sections] == [torn(some[1], 5)["id"]]
     (regime,) = machine.regimes
     assert [bool(c.section) for c in regime.cells] == [False, True]
+
+
+def test_the_headline_speaks_of_what_is_under_test_and_what_went_wrong_stands_worst_first() -> None:
+    host = here().as_dict() | {"under": {"command": "/opt/bin/translate -q", "version": "1.0"}}
+    some = plans(cases="mov-imm32", regimes="flag+cpuid,sync-core", sites="x64")
+    by_regime = {p.cell.regime.name: p for p in some if p.cell.regime.role == "cell"}
+    records = [torn(by_regime["flag+cpuid"], 9), stale(by_regime["sync-core"])]
+    (machine,) = made(run(records, host=host)).machines
+    assert machine.verdict == "translate executed what the vendor's manual forbids."
+    assert machine.name.startswith("/opt/bin/translate -q (1.0) on ")
+    assert [r.line.grade for r in machine.wrong] == [Grade.FORBIDDEN, Grade.INTERESTING]
 
 
 def test_the_room_for_sections_is_shared_by_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
