@@ -157,6 +157,7 @@ def _machine(
     cells = [by_row.get(cell.row, cell) for cell in ran]
     regimes = _regimes(anchor, cells, sums.lines)
     claims = [regime for regime in regimes if regime.claim and not regime.ablation_of]
+    claims.sort(key=lambda regime: ORDER.index(regime.line.grade))
     events = {name: lines for run in runs for name, lines in run.events.items()}
     isa, request = header.get("host", {}).get("isa", ""), header.get("request", {})
     return Machine(
@@ -167,12 +168,7 @@ def _machine(
         ran=_ran(cells),
         checks=(*controls_seen(evidence), *scores.rows()),
         held=tuple(r for r in claims if r.line.grade is Grade.CLEAN),
-        wrong=tuple(
-            sorted(
-                (r for r in claims if r.line.grade not in (Grade.CLEAN, Grade.UNPROVEN)),
-                key=lambda r: ORDER.index(r.line.grade),
-            )
-        ),
+        wrong=tuple(r for r in claims if r.line.grade not in (Grade.CLEAN, Grade.UNPROVEN)),
         unsettled=tuple(r for r in claims if r.line.grade is Grade.UNPROVEN),
         regimes=regimes,
         matrices=_matrices(regimes, promises),

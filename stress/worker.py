@@ -7,6 +7,7 @@ counts there, so what happened before a SIGSEGV or a SIGKILL stays readable.
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import json
 import mmap
@@ -32,7 +33,14 @@ def _quiet() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     native.die_with_parent()
     controller = multiprocess.parent_process()
-    if controller is not None and not controller.is_alive():  # it died before we asked: nobody will tell us
+    if controller is None:
+        return
+    # Our parent, the fork server, lives as long as any worker does. The controller holds the other end of this pipe,
+    # and the kernel tells us of its death by a signal that needs nobody to listen.
+    for command, value in ((fcntl.F_SETOWN, os.getpid()), (fcntl.F_SETSIG, signal.SIGKILL)):
+        fcntl.fcntl(controller.sentinel, command, value)
+    fcntl.fcntl(controller.sentinel, fcntl.F_SETFL, os.O_ASYNC)
+    if not controller.is_alive():  # it died before we asked: nobody will tell us
         raise SystemExit
 
 
