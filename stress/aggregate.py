@@ -46,7 +46,7 @@ def worst(grades: Iterable[Grade]) -> Grade:
 
 @dataclass(slots=True)
 class _Sum:
-    """The cells of one regime so far. `proof`: what those made together that proved something."""
+    """The cells of one regime so far. `proving`, `proving_patches`: of those that proved something, together."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     cells: int = 0
@@ -100,7 +100,7 @@ class ByRegime:
     def __init__(self) -> None:
         self._sums: dict[str, _Sum] = {}
 
-    def add(self, record: Record, verdict: Verdict, tears: Tears | None, name: str = "") -> None:
+    def add(self, record: Record, verdict: Verdict, tears: Tears | None = None, name: str = "") -> None:
         """Count one cell. `tears`: `Evidence.tears` of it, None where nobody asks; `name`: in place of its regime's."""
         total = self._sums.setdefault(name or record["regime"], _Sum())
         if record["status"] != Status.SKIPPED:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stress.evidence import Evidence
 from stress.grade import EVENTS, counts_of, total
-from stress.mixes import boundaries, newer
+from stress.mixes import boundaries, images_of, newer
 from stress.model import Status
 from stress.patterns import Pattern, read
 from stress.reading import Reading
@@ -128,7 +128,7 @@ def _spelled(records: Iterable[Record]) -> Counter[str]:
     found: Counter[str] = Counter()
     for record in records:
         region = record["plan"]["region"]
-        images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
+        images = images_of(region)
         for s in record["signatures"]:
             if s["outcome"] in ("torn", "fault", "hang"):
                 texts = {

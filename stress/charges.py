@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from stress.mixes import images_of
 from stress.model import Outcome, Phase
 from stress.patterns import Reading, Way, distance, read
 from stress.promises import STRENGTH, Promise, Promises, weakest
@@ -127,8 +128,8 @@ def _divided(record: Record, phase: Phase, outcome: Outcome, count: int, to: Hel
 
 def _what_ran(record: Record, phase: Phase, outcome: Outcome) -> dict[Reading, tuple[int, Reading]]:
     """Return how many executions of one phase and outcome may have run what, and what else if they were late."""
-    region = record["plan"]["region"] if record["plan"] else {}
-    images = tuple(bytes.fromhex(image["bytes"]) for image in region.get("images", ()))
+    region: Mapping[str, Any] = record["plan"]["region"] if record["plan"] else {"images": ()}
+    images = images_of(region)
     found: dict[Reading, tuple[int, Reading]] = {}
     apart: Counter[int] = Counter()
     for s in record["signatures"]:

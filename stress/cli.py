@@ -542,7 +542,7 @@ def _nowhere() -> TextIOWrapper:
 
 def _forget_stdout() -> None:
     """Have the interpreter flush what is left of stdout, at its exit, to where it does no harm."""
-    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+    with suppress(OSError, ValueError), _nowhere() as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 

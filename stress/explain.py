@@ -10,7 +10,7 @@ from typing import Any
 from stress.errors import StoreError, UsageError
 from stress.evidence import Evidence, cells_of, gather
 from stress.grade import EVENTS, counts_of, grade, total
-from stress.mixes import decode_text
+from stress.mixes import decode_text, images_of
 from stress.model import Status
 from stress.patterns import read
 from stress.promises import Promises
@@ -180,14 +180,14 @@ def _which_bytes(record: Record, evidence: Evidence, isa: str, patterns: bool) -
 
 def _pattern(region: dict[str, Any], labels: Iterable[str]) -> str:
     """What mixes are in whole instructions: `AB'`, or `A'B or AB'` where nothing tells which."""
-    images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
+    images = images_of(region)
     readings = (read(label, images, region["patch"], region["head"]) for label in labels)
     return " or ".join(sorted({str(pattern) for reading in readings for _, pattern in reading}))
 
 
 def _content(region: dict[str, Any], label: str) -> bytes:
     """The region's bytes that a mix's label names."""
-    images = tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
+    images = images_of(region)
     content = bytearray(images[0])
     for i, source in enumerate(label):
         content[region["patch"] + i] = images[int(source, 16)][region["patch"] + i]

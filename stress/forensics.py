@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stress.errors import UsageError
-from stress.mixes import decode_text, signature_text
+from stress.mixes import decode_text, images_of, signature_text
 
 Record = Mapping[str, Any]
 Micros = Sequence[Record]
@@ -70,16 +70,13 @@ def _window(event: Record, plan: Record) -> Iterator[str]:
         yield f"  age: {event['stale_by']} generations; {age}"
 
 
-def _images(plan: Record) -> list[bytes]:
-    return [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
-
-
 def _row(name: str, content: bytes, entry: int, isa: str) -> str:
     return f"  {name:10} {content.hex(' '):32} {decode_text(content, entry, isa)}".rstrip()
 
 
 def _bytes(event: Record, plan: Record, isa: str) -> Iterator[str]:
-    images, region = _images(plan), plan["region"]
+    region = plan["region"]
+    images = images_of(region)
     head, entry = region["head"], region["entry"]
     if plan["window"]:
         yield _row("old", images[event["done"] % len(images)], entry, isa)
@@ -97,7 +94,8 @@ def _ran(event: Record, record: Record, isa: str) -> Iterator[str]:
     keys = ("outcome", "signal", "code", "pc", "value")
     none: Record = {}
     found = next((s for s in record["signatures"] if all(s[k] == event[k] for k in keys)), none)
-    region, images = record["plan"]["region"], _images(record["plan"])
+    region = record["plan"]["region"]
+    images = images_of(region)
     labels = found.get("mixes", ())
     if not labels:
         yield (
@@ -119,7 +117,7 @@ def states(plan: Record, micros: Micros, image: int) -> Iterator[tuple[int, byte
 
     First, with index -1, what it held before.
     """
-    images = _images(plan)
+    images = images_of(plan["region"])
     content = bytearray(images[(image - 1) % len(images)])
     yield -1, bytes(content)
     for m in micros:
@@ -136,7 +134,7 @@ def _writer(event: Record, plan: Record, micros: Micros) -> Iterator[str]:
     """Where the writer was when memory was read: the steps behind which memory looks as it did."""
     if plan.get("publish"):
         return
-    images, head = _images(plan), plan["region"]["head"]
+    images, head = images_of(plan["region"]), plan["region"]["head"]
     seen = bytes.fromhex(event["bytes"])[: len(images[0]) - head]
     if plan["window"] and event["begun"]:
         # It was read a moment after the execution: the writer may have begun one more.

@@ -49,7 +49,7 @@ class Sides:
     def add(self, record: Record, verdict: Verdict) -> None:
         """Count one cell, wherever it belongs."""
         for label in record.get("bugs", ()):
-            self._sums.add(record, verdict, None, label)
+            self._sums.add(record, verdict, name=label)
             if record["status"] == Status.SKIPPED:
                 self._skipped.setdefault(label, {})[record["reason"]] = None
             if total(counts_of(record), *EVENTS):

@@ -71,10 +71,15 @@ def thirds(images: Sequence[bytes], patch: int, patch_len: int) -> dict[str, int
     return {mix.label: images.index(mix.bytes) for mix in found if mix.bytes in images}
 
 
+def images_of(region: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """The contents of a resolved plan's images."""
+    return tuple(bytes.fromhex(image["bytes"]) for image in region["images"])
+
+
 def of_plan(plan: Mapping[str, Any]) -> list[Mix]:
     """The mixes of a resolved plan."""
     region = plan["region"]
-    images = [bytes.fromhex(image["bytes"]) for image in region["images"]]
+    images = images_of(region)
     return mixes_of(images, region["patch"], region["patch_len"])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from stress.csource import COMMENT, Item, SourceError, text_of, walk
 from stress.ctables import byte_list, program, table, unwrapped
 from stress.cvalue import child, plan_name
-from stress.unrolled import FORKING, constants, registrations, word
+from stress.unrolled import FORKING, constants, has_step, registrations, word
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,7 @@ def _of_event(subject: Subject) -> dict[str, Any]:
     sends = {"XMC_STEP_SIGNAL", "XMC_STEP_QUIESCE"} & ops
     (provocation,) = plan["provocations"]
     poke, antagonist = provocation["signal_us"], provocation["antagonist"]
-    waits = "XMC_STEP_AWAIT" in ops or (
-        plan["publish"] and any(s[0] == "await" for s in plan["publish"]["steps"])
-    )
+    waits = "XMC_STEP_AWAIT" in ops or has_step(plan, "await")
     stepping = any(lists.values())
     cpus = [
         plan["cpus"]["writer"],
@@ -142,7 +140,7 @@ def _of_event(subject: Subject) -> dict[str, Any]:
         "REPRO_HANGS": int(subject.hangs),
         "REPRO_POKES": poke,
         "REPRO_HANDLES": int(bool(subject.catches or sends or subject.hangs or poke)),
-        "REPRO_PROGRESS": int(bool(subject.hangs or waits)),
+        "REPRO_PROGRESS": int(subject.hangs or waits),
         "REPRO_PUBLISHES": int(bool(plan["publish"])),
         "REPRO_FORKS": int(plan["via"] in FORKING),
         "REPRO_TRACES": int(plan["via"] == "ptrace"),

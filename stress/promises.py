@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -165,8 +166,9 @@ class Promises:
         return self.post[code, family][outcome] if completes else self.rules["unclaimed"]
 
 
+@cache
 def load_promises() -> Promises:
-    """Return the tables that the package ships.
+    """Return the tables that the package ships, the same each time.
 
     Raises:
         CaseError: the file is wrong: FILE: KEY: what, and the remedy.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from stress.aggregate import ByRegime, RegimeLine
+from stress.aggregate import ByRegime, RegimeLine, worst
 from stress.evidence import Evidence, cells_of, gather, role_of
 from stress.grade import Verdict, counts_of, grade, total
 from stress.model import Grade, Outcome, Status
@@ -172,8 +172,7 @@ class Reading:
         return len(grades) == 1
 
     def _is_known(self, cell: str, verdict: Verdict) -> bool:
-        order = list(Grade)
-        return cell in self.known and order.index(self.known[cell]) <= order.index(verdict.grade)
+        return cell in self.known and worst((self.known[cell], verdict.grade)) is self.known[cell]
 
     def _path(self, record: Record) -> str:
         repeat = (record.get("plan") or {}).get("repeat", 0)
@@ -194,12 +193,12 @@ def path_of(cell: str) -> str:
 
 def worst_of(findings: Iterable[Finding]) -> dict[str, Grade]:
     """Return the worst grade of each cell that ran, by its name: what a baseline is."""
-    order, worst = list(Grade), dict[str, Grade]()
+    found: dict[str, Grade] = {}
     for finding in findings:
         if finding.verdict and finding.grade:
-            before = worst.get(finding.cell, Grade.CLEAN)
-            worst[finding.cell] = min(before, finding.verdict.grade, key=order.index)
-    return worst
+            before = found.get(finding.cell, Grade.CLEAN)
+            found[finding.cell] = worst((before, finding.verdict.grade))
+    return found
 
 
 def figures(share: Record) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from stress.promises import Promise
 from stress.publish import slots_of
 from stress.replay import summary_of
 from stress.shrink import Shrunk
+from stress.table import under_text
 
 WIDTH = 110
 
@@ -60,10 +61,9 @@ def _build(under: Mapping[str, str]) -> list[str]:
     """How to build the file; where it was something else than a CPU that was tested, how to run it."""
     if not under:
         return ["Build: cc -O2 -pthread FILE.c"]
-    version = f" ({under['version']})" if under.get("version") else ""
     return [
         "Build: cc -O2 -pthread -static FILE.c -o FILE",
-        f"Run: {under['command']} ./FILE. It was under `{under['command']}`{version} that this was seen; the "
+        f"Run: {under['command']} ./FILE. It was under {under_text(under)} that this was seen; the "
         "CPU beneath need not show it.",
     ]
 

@@ -10,7 +10,7 @@ from operator import itemgetter
 from textwrap import wrap
 from typing import Protocol
 
-from stress.aggregate import ORDER, ByRegime
+from stress.aggregate import ORDER, ByRegime, RegimeLine
 from stress.charges import Record
 from stress.evidence import Evidence
 from stress.grade import EVENTS, Verdict, counts_of, total
@@ -73,13 +73,14 @@ def write(reading: Reading, *also: Also) -> str:
         rest.add(record)
     for record in reading.records.companions:
         rest.add(record)
+    lines = regimes.lines
     blocks = [
         [f"under test: {text}"] if (text := under_text(reading.run.get("host", {}).get("under", {}))) else [],
-        regimes.rows(reading.width, colour),
+        regimes.rows(lines, reading.width, colour),
         worst.rows(evidence, colour),
         scores.rows() + controls_seen(evidence),
         rest.rows(len(reading.records.begun)),
-        _legend([line.grade for line in regimes.lines], colour),
+        _legend([line.grade for line in lines], colour),
     ]
     fitting = ([part for line in block for part in _fit(line, reading.width)] for block in blocks)
     return "\n\n".join("\n".join(block) for block in fitting if block) + "\n"
@@ -138,11 +139,11 @@ class _Regimes(ByRegime):
         if verdict.events * trials > events * verdict.trials:
             self._most[record["regime"]] = verdict.events, verdict.trials
 
-    def rows(self, width: int, colour: bool) -> list[str]:
-        """Return the head and a row a regime of which something ran."""
+    def rows(self, lines: Iterable[RegimeLine], width: int, colour: bool) -> list[str]:
+        """Return the head and a row a regime of which something ran; `lines`: ours."""
         columns = _columns(width)
         rows = [_row(HEADS, columns)]
-        for line in (line for line in self.lines if line.cells):
+        for line in (line for line in lines if line.cells):
             rate = rate_text(*self._most.get(line.regime, (0, line.executions)))
             counts = [si(getattr(line, outcome)) for outcome in Outcome]
             name = line.regime

@@ -207,11 +207,11 @@ def noteworthy(cells: Iterable[CellView]) -> list[CellView]:
 
 
 def _broken(cell: CellView) -> int:
-    return min(list(Grade).index(cell.verdict.grade), list(Grade).index(Grade.INTERESTING))
+    return min(ORDER.index(cell.verdict.grade), ORDER.index(Grade.INTERESTING))
 
 
 def _alarm(cell: CellView) -> tuple[int, float]:
-    return list(Grade).index(cell.verdict.grade), -cell.share
+    return ORDER.index(cell.verdict.grade), -cell.share
 
 
 def _regimes(anchor: str, cells: Sequence[CellView], lines: Iterable[RegimeLine]) -> tuple[Regime, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stress.mixes import boundaries, newer
+from stress.mixes import boundaries, images_of, newer
 from stress.model import KERNEL_VIAS, Cell, Image, Regime, Step
 from stress.sites import misfit
 
@@ -134,7 +134,7 @@ def tears_of(record: Mapping[str, Any], witness: Mapping[str, Any] | None) -> Te
     single = plan and sum(op == "store" for op, *_ in plan["writer"]) == 1
     if witness is None or not single or not witness["pairs"]:
         return Tears(unattributed=lost + sum(s["count"] for s in wrong))
-    images = tuple(bytes.fromhex(image["bytes"]) for image in plan["region"]["images"])
+    images = images_of(plan["region"])
     patch = plan["region"]["patch"]
     counts = {"store": 0, "fetch": 0, "unattributed": lost}
     for s in wrong:

@@ -151,7 +151,7 @@ def main(plan: dict[str, Any], box: int, channel: Connection, command: tuple[str
 def execute_mixes(plan: dict[str, Any], channel: Connection) -> None:
     """Send how the images of `plan` and then its byte mixes show themselves when each is executed once."""
     _quiet()
-    images = [bytes.fromhex(image["bytes"]) for image in plan["region"]["images"]]
+    images = list(mixes.images_of(plan["region"]))
     try:
         signatures = native.run_mixes(plan, images + [mix.bytes for mix in mixes.of_plan(plan)])
     except NativeError as error:

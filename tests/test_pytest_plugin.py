@@ -37,10 +37,18 @@ RARE = 30
 """Events of two runs of a cell together up to which one of them may have seen none: they come in bursts."""
 
 
+alone_and_xdist = pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+
+
+def command(*args: str | Path) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
+
+
 def run_pytest(folder: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
     """What pytest says in an empty folder, with the plugin as installed."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command(*args), cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def asked(*words: str) -> list[str]:
@@ -129,15 +137,13 @@ def ran(out: Path) -> list[Record]:
 
 
 @pytest.mark.hardware
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@alone_and_xdist
 def test_killed_it_goes_on_and_judges_from_the_record_what_had_ended(
     tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *asked(*FAST), *workers]
-    with subprocess.Popen(
-        [*command, "--stress-out", str(out)], cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
-    ) as run:
+    words = command(*asked(*FAST), *workers, "--stress-out", out)
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True) as run:
         assert until(lambda: (out / RECORDS).exists() and len(ran(out)) >= 3, 40)
         os.killpg(run.pid, signal.SIGKILL)
     before = ran(out)
@@ -167,7 +173,7 @@ def test_killed_it_goes_on_and_judges_from_the_record_what_had_ended(
 
 
 @pytest.mark.hardware
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@alone_and_xdist
 def test_the_cell_that_took_the_machine_down_is_named_and_not_run_again(
     tmp_path: Path, workers: tuple[str, ...]
 ) -> None:
@@ -191,10 +197,8 @@ def test_the_cell_that_took_the_machine_down_is_named_and_not_run_again(
 def test_interrupted_it_accuses_nobody_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ("--cases", "mov-imm32", "--regimes", "none", "--sites", "x64", "--seconds", "30", "--seed", "5")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *asked(*words)]
-    with subprocess.Popen(
-        [*command, "--stress-out", str(out)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as run:
+    asks = command(*asked(*words), "--stress-out", out)
+    with subprocess.Popen(asks, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
         assert until(lambda: (out / RECORDS).exists() and [*read_records(out)] != [], 40)
         run.send_signal(signal.SIGINT)
         told, _ = run.communicate(timeout=40)
